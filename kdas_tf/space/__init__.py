@@ -1,0 +1,1 @@
+"""The search space: candidate operations, the part-aware module and the mixed operation."""

@@ -1,0 +1,206 @@
+"""The candidate operations, each over several parallel edges that leave the same node.
+
+The definitions are those of DARTS (quark0/darts, `operations.py`): ReLU - convolution - batch normalisation. Every
+operation maps one node's tensor `[batch, height, width, channels]` to the outputs of all its edges
+`[edges, batch, height / stride, width / stride, channels]`. The derived network uses them with one edge.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kdas_tf.errors import UserError
+from kdas_tf.space.edges import EdgeBatchNorm, depthwise, kernel_initializer, pointwise, shifted_downsample
+
+
+class Operation(keras.layers.Layer):
+    """What all candidate operations share: the number of edges, the channels and the stride.
+
+    Args:
+        channels: channels of the output.
+        edges: number of parallel edges, each with weights of its own.
+        stride: 1, or 2 on the edges that leave the inputs of a reduction cell.
+        affine: scale and offset in the batch normalisations.
+
+    Input shape: `[batch, height, width, channels]`.
+    Output shape: `[edges, batch, ceil(height / stride), ceil(width / stride), channels]`.
+
+    Raises:
+        UserError: channels or edges below 1, or a stride that is neither 1 nor 2.
+    """
+
+    def __init__(self, channels: int, *, edges: int = 1, stride: int = 1, affine: bool = True, **kwargs: Any):
+        super().__init__(**kwargs)
+        if channels < 1 or edges < 1 or stride not in (1, 2):
+            raise UserError(
+                "An operation needs channels >= 1, edges >= 1 and a stride of 1 or 2, "
+                f"got channels={channels}, edges={edges}, stride={stride}."
+            )
+        self.channels = channels
+        self.edges = edges
+        self.stride = stride
+        self.affine = affine
+
+    def add_kernel(self, name: str, shape: tuple[int, ...], fan_in: int):
+        """Adds a kernel whose first axis counts edges."""
+        return self.add_weight(name=name, shape=shape, initializer=kernel_initializer(fan_in))
+
+    def compute_output_shape(self, input_shape):
+        batch, *size = input_shape[:3]
+        return (self.edges, batch, *(None if n is None else -(-n // self.stride) for n in size), self.channels)
+
+    def get_config(self):
+        config = {"channels": self.channels, "edges": self.edges, "stride": self.stride, "affine": self.affine}
+        return {**super().get_config(), **config}
+
+    def _add_norm(self, name: str, input_shape, channels: int) -> EdgeBatchNorm:
+        norm = EdgeBatchNorm(affine=self.affine, name=name, dtype=self.dtype_policy)
+        norm.build((self.edges, *input_shape[:3], channels))
+        return norm
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class Pooling(Operation):
+    """3x3 max or average pooling; the edges share one pooled map, so it is computed once.
+
+    Args:
+        mode: "max" or "average"; average pooling does not count padding.
+        normalize: batch normalisation without affine after it, in the supernet only.
+        **kwargs: as in `Operation`.
+
+    Output shape: `[1, batch, ...]`, for all edges.
+    """
+
+    def __init__(self, channels: int, *, mode: str, normalize: bool = False, **kwargs: Any):
+        super().__init__(channels, **kwargs)
+        self.mode = mode
+        self.norm = EdgeBatchNorm(affine=False, name="norm", dtype=self.dtype_policy) if normalize else None
+
+    def build(self, input_shape):
+        if self.norm is not None:
+            self.norm.build((1, *input_shape))
+
+    def call(self, x, training: bool = False):
+        pooled = _max_pool(x, self.stride) if self.mode == "max" else _average_pool(x, self.stride)
+        return pooled[None] if self.norm is None else self.norm(pooled[None], training=training)
+
+    def compute_output_shape(self, input_shape):
+        return (1, *super().compute_output_shape(input_shape)[1:])
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode, "normalize": self.norm is not None}
+
+
+def _max_pool(x, stride: int):
+    if stride == 1:
+        return ops.max_pool(x, 3, 1, "same")
+    # Zeros would win against negative values; the smallest finite number never does.
+    lowest = ops.cast(-3e4 if x.dtype == "float16" else -3e38, x.dtype)
+    pad = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return ops.max_pool(ops.pad(x, pad, constant_values=lowest), 3, 2, "valid")
+
+
+def _average_pool(x, stride: int):
+    if stride == 1:
+        return ops.average_pool(x, 3, 1, "same")  # counts no padding in any backend
+    pad = ((0, 0), (1, 1), (1, 1), (0, 0))
+    summed = 9.0 * ops.average_pool(ops.pad(x, pad), 3, 2, "valid")
+    inside = ops.pad(ops.ones((1, *x.shape[1:3], 1), x.dtype), pad)
+    return summed / (9.0 * ops.average_pool(inside, 3, 2, "valid"))
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class SkipConnect(Operation):
+    """The identity, `[1, batch, ...]` for all edges, at stride 1; a factorised reduce of every edge at stride 2."""
+
+    def build(self, input_shape):
+        self.reduce = None
+        if self.stride == 2:
+            self.reduce = FactorizedReduce(
+                self.channels, edges=self.edges, affine=self.affine, name="reduce", dtype=self.dtype_policy
+            )
+            self.reduce.build(input_shape)
+
+    def call(self, x, training: bool = False):
+        return x[None] if self.reduce is None else self.reduce(x, training=training)
+
+    def compute_output_shape(self, input_shape):
+        shape = super().compute_output_shape(input_shape)
+        return shape if self.stride == 2 else (1, *shape[1:])
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class FactorizedReduce(Operation):
+    """ReLU, two 1x1 convolutions of stride 2, the second on the input shifted by one pixel, concatenated, then BN.
+
+    Source: DARTS; odd sizes as in AutoDL-Projects. `stride` is 2 whatever is given.
+    """
+
+    def __init__(self, channels: int, *, stride: int = 2, **kwargs: Any):
+        super().__init__(channels, stride=2, **kwargs)
+
+    def build(self, input_shape):
+        inputs, half = input_shape[-1], self.channels // 2
+        self.even_kernel = self.add_kernel("even_kernel", (self.edges, inputs, half), inputs)
+        self.odd_kernel = self.add_kernel("odd_kernel", (self.edges, inputs, self.channels - half), inputs)
+        self.norm = self._add_norm("norm", input_shape, self.channels)
+
+    def call(self, x, training: bool = False):
+        x = ops.relu(x)[None]
+        even = pointwise(x[..., ::2, ::2, :], self.even_kernel)
+        odd = pointwise(shifted_downsample(x), self.odd_kernel)
+        return self.norm(ops.concatenate([even, odd], -1), training=training)
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class PointwiseConv(Operation):
+    """ReLU - 1x1 convolution - batch normalisation: how a cell brings its inputs to its own width."""
+
+    def build(self, input_shape):
+        inputs = input_shape[-1]
+        self.kernel = self.add_kernel("kernel", (self.edges, inputs, self.channels), inputs)
+        self.norm = self._add_norm("norm", input_shape, self.channels)
+
+    def call(self, x, training: bool = False):
+        return self.norm(pointwise(ops.relu(x)[None], self.kernel), training=training)
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class DepthwiseSeparableConv(Operation):
+    """(ReLU, depthwise k x k, pointwise 1x1, BN), once for `dil_conv` and twice for `sep_conv` (DARTS).
+
+    Args:
+        kernel_size: 3 or 5.
+        dilation: 1 for sep_conv, 2 for dil_conv.
+        repeats: 2 for sep_conv, where the first application has the stride; 1 for dil_conv.
+        **kwargs: as in `Operation`.
+    """
+
+    def __init__(self, channels: int, *, kernel_size: int = 3, dilation: int = 1, repeats: int = 1, **kwargs: Any):
+        super().__init__(channels, **kwargs)
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.repeats = repeats
+
+    def build(self, input_shape):
+        edges, size, inputs = self.edges, self.kernel_size, input_shape[-1]
+        self.depthwise_kernels, self.pointwise_kernels, self.norms = [], [], []
+        for i in range(self.repeats):
+            channels = inputs if i < self.repeats - 1 else self.channels
+            kernel = self.add_kernel(f"depthwise_kernel_{i}", (edges, size, size, inputs), size * size)
+            self.depthwise_kernels.append(kernel)
+            self.pointwise_kernels.append(self.add_kernel(f"pointwise_kernel_{i}", (edges, inputs, channels), inputs))
+            self.norms.append(self._add_norm(f"norm_{i}", input_shape, channels))
+
+    def call(self, x, training: bool = False):
+        x = x[None]
+        for i, norm in enumerate(self.norms):
+            stride = self.stride if i == 0 else 1
+            x = depthwise(ops.relu(x), self.depthwise_kernels[i], stride=stride, dilation=self.dilation)
+            x = norm(pointwise(x, self.pointwise_kernels[i]), training=training)
+        return x
+
+    def get_config(self):
+        config = {"kernel_size": self.kernel_size, "dilation": self.dilation, "repeats": self.repeats}
+        return {**super().get_config(), **config}

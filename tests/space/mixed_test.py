@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdas_tf.genotype import PRIMITIVES
+from kdas_tf.space.mixed import MixedFanOut
+from tests.space import recorded
+from tests.space.operations_test import relative_error
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_mixed_operation_agrees_with_the_recorded_original(stride, reference):
+    arrays = recorded.group(reference("mixed_op.npz"))[f"mixed_stride{stride}"]
+    x, alpha = tf.constant(arrays["input"]), tf.constant(arrays["alpha"])
+    mixed = MixedFanOut(x.shape[-1], stride=stride, affine=False)
+    mixed.build(x.shape)
+    slots = {}
+    for name, operation in mixed.candidates.items():
+        slots |= recorded.weight_slots(operation, prefix=f"{name}.")
+    recorded.assign(slots, recorded.weights_of(arrays))
+
+    with tf.GradientTape() as tape:
+        tape.watch([x, alpha])
+        output = mixed(x, tf.nn.softmax(alpha)[None], training=True)[0]
+        loss = tf.reduce_sum(output * arrays["cotangent"])
+    x_gradient, alpha_gradient = tape.gradient(loss, [x, alpha])
+
+    assert relative_error(output, arrays["output_train"]) < 1e-4
+    assert relative_error(x_gradient, arrays["input_grad"]) < 1e-4
+    assert relative_error(alpha_gradient, arrays["alpha_grad"]) < 1e-4
+
+
+def test_every_edge_mixes_with_weights_of_its_own():
+    x = np.random.default_rng(0).normal(size=(2, 8, 4, 6)).astype("float32")
+    mixed = MixedFanOut(6, edges=2, affine=False)
+    mixed.build(x.shape)
+    weights = np.zeros((2, len(PRIMITIVES)), np.float32)
+    weights[0, PRIMITIVES.index("skip_connect")] = 0.25
+    weights[1, PRIMITIVES.index("sep_conv_3x3")] = 1.0
+    output = mixed(x, weights, training=True)
+    np.testing.assert_allclose(output[0], 0.25 * x, rtol=1e-5, atol=1e-6)
+    separable = mixed.candidates["sep_conv_3x3"](x, training=True)
+    np.testing.assert_allclose(output[1], separable[1], rtol=1e-5, atol=1e-5)
+
+
+def test_none_adds_nothing():
+    x = np.ones((1, 4, 4, 3), np.float32)
+    mixed = MixedFanOut(3, affine=False)
+    mixed.build(x.shape)
+    weights = np.eye(len(PRIMITIVES), dtype=np.float32)[:1]
+    np.testing.assert_array_equal(mixed(x, weights, training=True), np.zeros((1, 1, 4, 4, 3)))
