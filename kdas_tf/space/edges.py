@@ -35,29 +35,50 @@ def depthwise(x, kernel, *, stride: int = 1, dilation: int = 1):
 
     Args:
         x: `[edges or 1, batch, height, width, channels]`; one input is shared by all edges.
-        kernel: `[edges, size, size, channels]`, an odd size.
+        kernel: `[edges, size, size, channels, 1]`, an odd size.
         stride: 1 or 2.
         dilation: 1 or 2.
 
     Returns:
         `[edges, batch, ceil(height / stride), ceil(width / stride), channels]`.
     """
-    if stride == dilation == 2:
-        # Even rows in, even rows out: a dilated convolution that keeps every second output sees only these.
-        x, stride, dilation = x[:, :, ::2, ::2], 1, 1
-    edges, size = kernel.shape[:2]
+    size = x.shape[2:4]
+    phases = stride == 1 and dilation == 2
+    if phases:
+        x = _to_phases(x)
+    elif stride == dilation == 2:
+        # A dilated convolution of which every second output is kept sees even rows and columns only.
+        x, stride = x[:, :, ::2, ::2], 1
     padding = "same"
-    if stride > 1:
+    if stride == 2:
         # TensorFlow's SAME pads one side only when the stride is 2; the references pad both.
-        pad = (size // 2, size // 2)
+        pad = (kernel.shape[1] // 2,) * 2
         x, padding = ops.pad(x, ((0, 0), (0, 0), pad, pad, (0, 0))), "valid"
+    edges = kernel.shape[0]
     inputs = [x[0]] * edges if x.shape[0] == 1 else ops.unstack(x, edges, axis=0)
-    return ops.stack(
-        [
-            ops.depthwise_conv(inputs[i], kernel[i][..., None], stride, padding, dilation_rate=dilation)
-            for i in range(edges)
-        ]
-    )
+    kernels = ops.unstack(kernel, edges, axis=0)
+    outputs = [ops.depthwise_conv(i, k, stride, padding) for i, k in zip(inputs, kernels, strict=True)]
+    return _from_phases(ops.stack(outputs), size) if phases else ops.stack(outputs)
+
+
+def _to_phases(x):
+    """Moves even and odd rows and columns into the batch, `[edges, 4 * batch, height / 2, width / 2, channels]`.
+
+    A convolution of dilation 2 is one of dilation 1 on each of the four phases. Keras would do this for every edge.
+    """
+    edges, _, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        x = ops.pad(x, ((0, 0), (0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    rows, columns = -(-height // 2), -(-width // 2)
+    x = ops.transpose(ops.reshape(x, (edges, -1, rows, 2, columns, 2, channels)), (0, 3, 5, 1, 2, 4, 6))
+    return ops.reshape(x, (edges, -1, rows, columns, channels))
+
+
+def _from_phases(x, size: tuple[int, int]):
+    edges, _, rows, columns, channels = x.shape
+    x = ops.transpose(ops.reshape(x, (edges, 2, 2, -1, rows, columns, channels)), (0, 3, 4, 1, 5, 2, 6))
+    x = ops.reshape(x, (edges, -1, 2 * rows, 2 * columns, channels))
+    return x if size == (2 * rows, 2 * columns) else x[:, :, : size[0], : size[1]]
 
 
 def shifted_downsample(x):
@@ -71,33 +92,67 @@ def shifted_downsample(x):
     return x[..., 1::2, 1::2, :]
 
 
+@ops.custom_gradient
+def _standardize(x, epsilon):
+    """(x - mean) / sqrt(variance + epsilon) over all axes but the first and the last, with mean and variance.
+
+    The gradient is written out (Ioffe and Szegedy, 2015, section 3): derived automatically it takes five times as
+    many operations, which a search pays at every one of its hundreds of normalisations. Mean and variance are for
+    the moving statistics only; no gradient flows through them.
+    """
+    axes = tuple(range(1, len(x.shape) - 1))
+    mean = ops.mean(x, axes, keepdims=True)
+    centred = x - mean
+    variance = ops.mean(centred * centred, axes, keepdims=True)
+    scale = ops.rsqrt(variance + epsilon)
+    output = centred * scale
+
+    def gradient(*args, upstream=None):
+        upstream = (args if upstream is None else upstream)[0]
+        mean_gradient = ops.mean(upstream, axes, keepdims=True)
+        covariance = ops.mean(upstream * output, axes, keepdims=True)
+        return scale * (upstream - mean_gradient - output * covariance), None
+
+    return (output, mean, variance), gradient
+
+
 @keras.saving.register_keras_serializable("kdas_tf")
 class EdgeBatchNorm(keras.layers.Layer):
     """Batch normalisation of every edge and channel on its own, with PyTorch's semantics.
 
-    Unlike `keras.layers.BatchNormalization` it has an edge axis, and its moving variance is the unbiased one. Under
-    several replicas the statistics are those of the global batch, so the result does not depend on how many there are.
+    Unlike `keras.layers.BatchNormalization` it has an edge axis, and its moving variance is the unbiased one.
 
     Args:
         affine: learn a scale and an offset (not in the supernet's mixed operations, where they would let a
             weight grow to make up for a small alpha; DARTS section 2).
         momentum: how much of the moving statistics stays at each step.
         epsilon: added to the variance.
+        synchronized: under several replicas, take the statistics of the global batch, so that the result does not
+            depend on their number. Off where there is one replica: the statistics are the same and cost less.
 
     Input shape: `[edges, batch, height, width, channels]`. Output shape: the same.
     """
 
-    def __init__(self, *, affine: bool = True, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
+    def __init__(
+        self,
+        *,
+        affine: bool = True,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        synchronized: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.affine = affine
         self.momentum = momentum
         self.epsilon = epsilon
+        self.synchronized = synchronized
 
     def build(self, input_shape):
         shape = (input_shape[0], 1, 1, 1, input_shape[-1])
         if self.affine:
-            self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", dtype=self.variable_dtype)
-            self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", dtype=self.variable_dtype)
+            self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
+            self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
         self.moving_mean = self._add_statistic("moving_mean", shape, "zeros")
         self.moving_variance = self._add_statistic("moving_variance", shape, "ones")
 
@@ -105,30 +160,35 @@ class EdgeBatchNorm(keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=False, autocast=False)
 
     def call(self, x, training: bool = False):
-        dtype = x.dtype
-        if training:
-            mean, variance = ops.moments(ops.cast(x, "float32"), (1, 2, 3), keepdims=True, synchronized=True)
+        dtype, x = x.dtype, ops.cast(x, "float32")
+        if training and not self.synchronized:
+            x, mean, variance = _standardize(x, self.epsilon)
             self._update(mean, variance, x)
         else:
             mean, variance = self.moving_mean, self.moving_variance
-        scale = ops.rsqrt(variance + self.epsilon)
-        if self.affine:
-            scale = scale * ops.cast(self.gamma, scale.dtype)
-        offset = -mean * scale
-        if self.affine:
-            offset = offset + ops.cast(self.beta, scale.dtype)
-        return x * ops.cast(scale, dtype) + ops.cast(offset, dtype)
+            if training:
+                mean, variance = ops.moments(x, (1, 2, 3), keepdims=True, synchronized=True)
+                self._update(mean, variance, x)
+            scale = ops.rsqrt(variance + self.epsilon)
+            x = x * scale - mean * scale
+        x = ops.cast(x, dtype)
+        return x * self.gamma + self.beta if self.affine else x
 
     def _update(self, mean, variance, x) -> None:
         shape = ops.shape(x)
         count = ops.cast(shape[1] * shape[2] * shape[3], "float32")
         unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
-            moving.assign(moving * self.momentum + ops.cast(value, moving.dtype) * (1 - self.momentum))
+            moving.assign(moving * self.momentum + value * (1 - self.momentum))
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        config = {"affine": self.affine, "momentum": self.momentum, "epsilon": self.epsilon}
+        config = {
+            "affine": self.affine,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "synchronized": self.synchronized,
+        }
         return {**super().get_config(), **config}

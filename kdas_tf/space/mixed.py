@@ -64,8 +64,8 @@ class MixedFanOut(Operation):
             self.candidates[name] = operation
 
     def call(self, x, weights, training: bool = False):
-        weights = ops.cast(weights, x.dtype)[:, :, None, None, None, None]
+        columns = ops.reshape(ops.transpose(ops.cast(weights, x.dtype)), (len(PRIMITIVES), self.edges, 1, 1, 1, 1))
+        weight_of = dict(zip(PRIMITIVES, ops.unstack(columns, len(PRIMITIVES), axis=0), strict=True))
         return sum(
-            weights[:, PRIMITIVES.index(name)] * operation(x, training=training)
-            for name, operation in self.candidates.items()
+            weight_of[name] * operation(x, training=training) for name, operation in self.candidates.items()
         )

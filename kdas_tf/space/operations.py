@@ -188,7 +188,7 @@ class DepthwiseSeparableConv(Operation):
         self.depthwise_kernels, self.pointwise_kernels, self.norms = [], [], []
         for i in range(self.repeats):
             channels = inputs if i < self.repeats - 1 else self.channels
-            kernel = self.add_kernel(f"depthwise_kernel_{i}", (edges, size, size, inputs), size * size)
+            kernel = self.add_kernel(f"depthwise_kernel_{i}", (edges, size, size, inputs, 1), size * size)
             self.depthwise_kernels.append(kernel)
             self.pointwise_kernels.append(self.add_kernel(f"pointwise_kernel_{i}", (edges, inputs, channels), inputs))
             self.norms.append(self._add_norm(f"norm_{i}", input_shape, channels))

@@ -1,0 +1,1 @@
+"""Data sets: readers, the embedded renderer, splits, the sampler and the input pipeline."""

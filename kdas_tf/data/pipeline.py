@@ -1,0 +1,148 @@
+"""Turns records into batches of decoded, augmented images with tf.data."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from kdas_tf.data import transforms, verify
+from kdas_tf.data.records import Record
+from kdas_tf.data.sampler import BalancedSampler
+from kdas_tf.errors import UserError
+
+# Separates the augmentation's random numbers from those of the split and the sampler.
+_STREAM = 301
+
+
+def balanced_batches(
+    records: Sequence[Record],
+    labels: Sequence[int] | npt.NDArray,
+    indices: Sequence[int] | npt.NDArray,
+    *,
+    image_size: tuple[int, int],
+    identities_per_batch: int,
+    images_per_identity: int,
+    augmentation: transforms.Augmentation | None,
+    seed: int,
+    start_epoch: int = 0,
+    epochs: int,
+) -> tf.data.Dataset:
+    """P x K batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
+
+    Every batch is a pure function of (seed, epoch, step): a data set that starts at epoch e yields bit for bit what an
+    uninterrupted one yields from there. Two data sets that are read side by side (the halves of a search) need
+    different seeds, or their batches show the same identities with the same augmentation.
+
+    Args:
+        records: the training split.
+        labels: label of every record, `[records]`.
+        indices: the records to sample from, `[chosen]`; for example one half.
+        image_size: (height, width) in pixels.
+        identities_per_batch: P.
+        images_per_identity: K.
+        augmentation: called with every image and a seed; None leaves images as they are.
+        seed: not negative.
+        start_epoch: first epoch.
+        epochs: the epoch to stop before.
+
+    Returns:
+        A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(len(indices), P * K)`, with
+        elements {"image": float32 `[P*K, height, width, 3]` in 0..255, "label": int32 `[P*K]`, "index": int32 `[P*K]`},
+        grouped by identity; `index` is a position in `records`.
+
+    Raises:
+        UserError: a number is out of its range, or there are too few identities.
+    """
+    image_size = transforms.check_image_size(image_size)
+    if not 0 <= start_epoch <= epochs:
+        raise UserError(f"Expected 0 <= start_epoch <= epochs, but got {start_epoch} and {epochs}. Correct them.")
+    labels, indices = np.asarray(labels, np.int32), np.asarray(indices, np.int32)
+    sampler = BalancedSampler(labels[indices], identities_per_batch, images_per_identity, seed)
+
+    def plan() -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
+        for epoch in range(start_epoch, epochs):
+            for step in range(sampler.steps_per_epoch):
+                seeds = np.random.SeedSequence([_STREAM, seed, epoch, step]).generate_state(2 * sampler.batch_size)
+                yield indices[sampler.batch(epoch, step)], seeds.view(np.int32).reshape(-1, 2)
+
+    all_paths, all_labels = _paths(records), tf.constant(labels)
+
+    def item(index: tf.Tensor, item_seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = transforms.load(all_paths[index], image_size)
+        if augmentation is not None:
+            image = augmentation(image, item_seed)
+        return {"image": image, "label": all_labels[index], "index": index}
+
+    signature = (tf.TensorSpec([sampler.batch_size], tf.int32), tf.TensorSpec([sampler.batch_size, 2], tf.int32))
+    dataset = tf.data.Dataset.from_generator(plan, output_signature=signature).unbatch()
+    dataset = dataset.map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(sampler.batch_size, drop_remainder=True)
+    steps = (epochs - start_epoch) * sampler.steps_per_epoch
+    return _finish(dataset.apply(tf.data.experimental.assert_cardinality(steps)))
+
+
+def ordered_batches(records: Sequence[Record], *, image_size: tuple[int, int], batch_size: int) -> tf.data.Dataset:
+    """All images once, in order and not augmented, for the extraction of features.
+
+    Args:
+        records: any split.
+        image_size: (height, width) in pixels.
+        batch_size: images in a batch; the last one may have fewer.
+
+    Returns:
+        A data set of {"image": float32 `[batch, height, width, 3]` in 0..255}.
+
+    Raises:
+        UserError: `image_size` or `batch_size` is below 1.
+    """
+    image_size = transforms.check_image_size(image_size)
+    if batch_size < 1:
+        raise UserError(f"Expected batch_size >= 1, but got {batch_size}. Correct it.")
+    dataset = tf.data.Dataset.from_tensor_slices(_paths(records)).map(
+        lambda path: {"image": transforms.load(path, image_size)},
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    return _finish(dataset.batch(batch_size))
+
+
+@contextlib.contextmanager
+def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
+    """Turns TensorFlow's error about an image it cannot read into a `UserError` that names the file.
+
+    TensorFlow names a missing file but not a damaged one. All images are verified only once such an error has occurred,
+    so that batches cost nothing more.
+
+    Example:
+        with naming_damaged_images(records):
+            model.fit(balanced_batches(records, ...))
+
+    Raises:
+        UserError: an image is damaged or missing.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnknownError) as error:
+        paths = [record.path for record in records]
+        damaged = [(path, damage) for path, damage in zip(paths, verify.damage_of(paths), strict=True) if damage]
+        if not damaged:
+            raise
+        raise UserError(
+            f"Expected {len(paths)} readable images, as when they were verified, but {len(damaged)} no longer are; the "
+            f"first, {damaged[0][0]}: {damaged[0][1]}. Restore them, or run the data stage again to leave them out."
+        ) from error
+
+
+def _paths(records: Sequence[Record]) -> tf.Tensor:
+    """File names as bytes: not all of them are UTF-8."""
+    return tf.constant([os.fsencode(record.path) for record in records], tf.string)
+
+
+def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Prefetches, and lets several workers share the batches instead of looking for files to share."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,83 @@
+"""What a Re-ID data set is: records of photographs in three splits."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdas_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One photograph of one person.
+
+    Args:
+        path: file of the photograph.
+        identity: the person's number in the data set (0: a distractor, nobody's match).
+        camera: the camera's number.
+    """
+
+    path: str
+    identity: int
+    camera: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ReIDData:
+    """A data set: training photographs, queries and gallery, and what was left out.
+
+    Args:
+        name: name of the data set, for people.
+        train: photographs to learn from.
+        query: photographs to search with.
+        gallery: photographs to search in; its identities are those of `query`, and never those of `train`.
+        skipped: (path, reason) of every file that was left out.
+    """
+
+    name: str
+    train: tuple[Record, ...]
+    query: tuple[Record, ...] = ()
+    gallery: tuple[Record, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+def relabel(records: Sequence[Record]) -> tuple[list[int], list[int]]:
+    """Numbers the identities 0..N-1 in ascending order, for training only.
+
+    Returns:
+        (labels, identities): the label of every record, and the identity that each label stands for.
+    """
+    identities = sorted({record.identity for record in records})
+    label_of = {identity: label for label, identity in enumerate(identities)}
+    return [label_of[record.identity] for record in records], identities
+
+
+def save(data: ReIDData, path: str | os.PathLike) -> None:
+    """Writes the index of a data set as JSON, atomically."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(dataclasses.asdict(data), indent=1), encoding="utf-8")
+    partial.replace(path)
+
+
+def load(path: str | os.PathLike) -> ReIDData:
+    """Reads an index that `save` wrote.
+
+    Raises:
+        UserError: the file is missing or is not such an index.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        splits = {
+            split: tuple(Record(str(r["path"]), int(r["identity"]), int(r["camera"])) for r in content[split])
+            for split in ("train", "query", "gallery")
+        }
+        skipped = tuple((str(file), str(reason)) for file, reason in content["skipped"])
+        return ReIDData(str(content["name"]), **splits, skipped=skipped)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"Expected the index of a data set in {path}, which the data stage writes, but it cannot be read "
+            f"({type(error).__name__}: {error}). Delete the folder {Path(path).parent} and run the data stage again."
+        ) from error

@@ -1,0 +1,1 @@
+"""Evaluation: features in order, and their ranking (CMC, mAP, mINP)."""

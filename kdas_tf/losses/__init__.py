@@ -1,0 +1,1 @@
+"""Losses: distillation at a temperature, batch-hard triplet and the objective of both."""

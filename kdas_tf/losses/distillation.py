@@ -1,0 +1,53 @@
+"""Distillation at a temperature that falls to zero (Eq. 5-7, section 3.3.3)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+
+def soft_targets(teacher_logits: Callable[[], Any], labels, num_identities: int, temperature):
+    """Targets of the distillation loss: the teacher's view at temperature T, the labels at T = 0.
+
+    q_t = softmax(l_teacher / T) for T > 0 (Eq. 5). At T = 0 the target is the label (L_c, Eq. 6, with its doubled exp
+    removed) and the teacher is not run: the paper wants L_d to equal L_c there.
+
+    Args:
+        teacher_logits: gives the logits `[batch, identities]`; called only where T > 0.
+        labels: `[batch]`, integers.
+        num_identities: number of training identities.
+        temperature: scalar tensor, or a Python number.
+
+    Returns:
+        `[batch, identities]`, rows sum to 1.
+    """
+    return ops.cond(
+        ops.convert_to_tensor(temperature, "float32") > 0.0,
+        lambda: ops.softmax(ops.cast(teacher_logits(), "float32") / temperature, -1),
+        lambda: ops.one_hot(labels, num_identities, dtype="float32"),
+    )
+
+
+def distillation_loss(
+    targets, student_logits, temperature, *, student_floor: float = 1.0, temperature_squared: bool = False
+):
+    """L_d: cross-entropy of the student at temperature max(T, floor) to the targets (Eq. 7), a mean over the batch.
+
+    The student is never sharpened beyond its prediction temperature 1: so the loss stays finite as T goes to 0, and
+    its limit is exactly a cross-entropy at temperature 1.
+
+    Args:
+        targets: `[batch, identities]`, from `soft_targets`.
+        student_logits: `[batch, identities]`.
+        temperature: T, scalar.
+        student_floor: lowest temperature of the student.
+        temperature_squared: multiply by max(T, floor)^2, which keeps gradients of the same size (Hinton et al.,
+            2015); the paper has no such factor.
+
+    Returns:
+        Scalar, in nats.
+    """
+    student_temperature = ops.maximum(ops.convert_to_tensor(temperature, "float32"), student_floor)
+    log_q_s = ops.log_softmax(ops.cast(student_logits, "float32") / student_temperature, -1)
+    loss = -ops.mean(ops.sum(targets * log_q_s, -1))
+    return loss * student_temperature**2 if temperature_squared else loss

@@ -1,0 +1,71 @@
+"""The objective of search and training (Eq. 9)."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from kdas_tf.errors import UserError
+from kdas_tf.losses.distillation import distillation_loss
+from kdas_tf.losses.triplet import batch_hard_triplet_loss
+
+
+class Terms(NamedTuple):
+    """The objective and its two terms, scalars."""
+
+    total: Any
+    distillation: Any
+    triplet: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """L = lambda1 * L_d + lambda2 * L_t (Eq. 9).
+
+    Args:
+        distillation_weight: lambda1.
+        triplet_weight: lambda2.
+        margin: of the triplet loss.
+        student_floor: lowest temperature of the student in L_d.
+        temperature_squared: Hinton's factor in L_d.
+
+    Raises:
+        UserError: a negative number, or a student_floor of 0.
+    """
+
+    distillation_weight: float = 1.0
+    triplet_weight: float = 1.0
+    margin: float = 0.3
+    student_floor: float = 1.0
+    temperature_squared: bool = False
+
+    def __post_init__(self):
+        numbers = (self.distillation_weight, self.triplet_weight, self.margin)
+        if min(numbers) < 0 or self.student_floor <= 0:
+            raise UserError(
+                "Expected weights and margin >= 0 and student_floor > 0 in the objective, got "
+                f"distillation_weight, triplet_weight, margin = {numbers}, student_floor = {self.student_floor}."
+            )
+
+    def __call__(self, *, targets, logits, temperature, features, labels, replicas: int = 1) -> Terms:
+        """Computes the terms on one replica, so that their sum over replicas is the global batch's.
+
+        Args:
+            targets: `[batch, identities]` of this replica, from `soft_targets`.
+            logits: `[batch, identities]` of this replica.
+            temperature: T, scalar.
+            features: `[global batch, D]`, gathered from all replicas, so that mining sees the global batch.
+            labels: `[global batch]`, gathered likewise.
+            replicas: number of replicas; every term is divided by it.
+        """
+        distillation = (
+            distillation_loss(
+                targets,
+                logits,
+                temperature,
+                student_floor=self.student_floor,
+                temperature_squared=self.temperature_squared,
+            )
+            / replicas
+        )
+        triplet = batch_hard_triplet_loss(features, labels, margin=self.margin) / replicas
+        total = self.distillation_weight * distillation + self.triplet_weight * triplet
+        return Terms(total, distillation, triplet)

@@ -1,0 +1,1 @@
+"""Networks: stem, cell, supernet, derived student, teacher and their common head."""

@@ -1,0 +1,166 @@
+"""Cells: four intermediate nodes, each the sum of what its predecessors' edges bring."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from kdas_tf.errors import UserError
+from kdas_tf.genotype import EDGES, INPUTS, NODES, Genotype
+from kdas_tf.space.mixed import MixedFanOut, make_operation
+from kdas_tf.space.operations import FactorizedReduce, PointwiseConv
+
+Shape = tuple[int | None, ...]
+
+
+class Cell(keras.layers.Layer):
+    """What the cells of the supernet and of a derived network share: how they treat their inputs.
+
+    Both inputs are brought to the cell's width by ReLU - 1x1 convolution - BN; the older one by a factorised reduce
+    when the previous cell was a reduction, which made the newer one half as large (DARTS, `model.py`).
+
+    Args:
+        channels: channels of every node.
+        reduction: whether the edges from the two inputs have stride 2.
+        after_reduction: whether the previous cell was a reduction.
+        affine: scale and offset in the batch normalisations (not in the supernet).
+
+    Call arguments:
+        older, newer: outputs of the two previous cells, `[batch, height, width, channels]`.
+
+    Output shape: `[batch, height / stride, width / stride, concatenated nodes * channels]`.
+    """
+
+    def __init__(self, channels: int, *, reduction: bool, after_reduction: bool, affine: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.reduction = reduction
+        self.affine = affine
+        config = {"affine": affine, "dtype": self.dtype_policy}
+        self.older_input = (FactorizedReduce if after_reduction else PointwiseConv)(channels, name="older", **config)
+        self.newer_input = PointwiseConv(channels, name="newer", **config)
+
+    def build(self, older_shape: Shape, newer_shape: Shape) -> None:
+        self.older_input.build(older_shape)
+        self.newer_input.build(newer_shape)
+        input_shape = (*newer_shape[:3], self.channels)
+        inner_shape = (newer_shape[0], *(_halved(n) if self.reduction else n for n in newer_shape[1:3]), self.channels)
+        self.build_edges([input_shape] * INPUTS + [inner_shape] * NODES)
+
+    def build_edges(self, node_shapes: list[Shape]) -> None:
+        """Makes the operations on the edges; `node_shapes` are those of the inputs and the intermediate nodes."""
+        raise NotImplementedError
+
+    def stride(self, source: int) -> int:
+        """Stride of the edges that leave a node."""
+        return 2 if self.reduction and source < INPUTS else 1
+
+    def input_nodes(self, older, newer, training: bool) -> list:
+        """The two input nodes at the cell's width."""
+        return [self.older_input(older, training=training)[0], self.newer_input(newer, training=training)[0]]
+
+
+def _halved(size: int | None) -> int | None:
+    return None if size is None else -(-size // 2)
+
+
+class SupernetCell(Cell):
+    """A cell whose every edge is the mixture of all candidates.
+
+    Node k is the sum of its edges' mixtures (Eq. 1), and the output the concatenation of the four nodes.
+
+    Call arguments:
+        older, newer: as in `Cell`.
+        weights: `[14, 7]`, the softmax of alpha's rows.
+    """
+
+    def build_edges(self, node_shapes: list[Shape]) -> None:
+        self.fan_outs = []
+        for source in range(INPUTS + NODES - 1):
+            fan_out = MixedFanOut(
+                self.channels,
+                edges=len(edges_from(source)),
+                stride=self.stride(source),
+                affine=self.affine,
+                name=f"from_node_{source}",
+                dtype=self.dtype_policy,
+            )
+            fan_out.build(node_shapes[source])
+            self.fan_outs.append(fan_out)
+
+    def call(self, older, newer, weights, training: bool = False):
+        nodes = self.input_nodes(older, newer, training)
+        arriving: list[list] = [[] for _ in range(INPUTS + NODES)]
+        for source, fan_out in enumerate(self.fan_outs):
+            if source >= INPUTS:
+                nodes.append(sum(arriving[source]))
+            edges = edges_from(source)
+            outputs = fan_out(nodes[source], ops.take(weights, edges, axis=0), training=training)
+            for edge, output in zip(edges, ops.unstack(outputs, len(edges), axis=0), strict=True):
+                arriving[EDGES[edge][1]].append(output)
+        nodes.append(sum(arriving[-1]))
+        return ops.concatenate(nodes[INPUTS:], axis=-1)
+
+
+def edges_from(source: int) -> list[int]:
+    """Rows of alpha that belong to the edges leaving a node, in the order of their targets."""
+    return [edge for edge, (start, _) in enumerate(EDGES) if start == source]
+
+
+class DerivedCell(Cell):
+    """A cell of a derived network: each node is the sum of two operations.
+
+    Args:
+        genotype: the architecture.
+        **kwargs: as in `Cell`.
+    """
+
+    def __init__(self, channels: int, *, genotype: Genotype, **kwargs: Any):
+        super().__init__(channels, **kwargs)
+        self.genotype = genotype
+
+    @property
+    def pairs(self) -> Sequence[tuple[str, int]]:
+        """(operation, source) of the eight edges, two for each node."""
+        return self.genotype.reduce if self.reduction else self.genotype.normal
+
+    def build_edges(self, node_shapes: list[Shape]) -> None:
+        self.operations = []
+        for name, source in self.pairs:
+            operation = make_operation(
+                name, self.channels, stride=self.stride(source), affine=self.affine, dtype=self.dtype_policy
+            )
+            operation.build(node_shapes[source])
+            self.operations.append(operation)
+
+    def call(self, older, newer, training: bool = False):
+        nodes = self.input_nodes(older, newer, training)
+        for first in range(0, 2 * NODES, 2):
+            nodes.append(
+                sum(self.operations[i](nodes[self.pairs[i][1]], training=training)[0] for i in (first, first + 1))
+            )
+        return ops.concatenate([nodes[i] for i in self.genotype.concat], axis=-1)
+
+
+def cell_plan(cells: int, reductions: Sequence[int], channels: int) -> list[dict[str, Any]]:
+    """Arguments of every cell of a network: channels double at each reduction cell.
+
+    Args:
+        cells: number of cells.
+        reductions: positions of the reduction cells, counted from 0 (the paper's 3rd, 5th and 7th are 2, 4 and 6).
+        channels: channels of the first cell.
+
+    Raises:
+        UserError: no cell, a position outside the network, or one given twice.
+    """
+    if cells < 1 or len(set(reductions)) != len(reductions) or any(not 0 <= r < cells for r in reductions):
+        raise UserError(
+            "Expected at least one cell and reductions as distinct positions from 0 to cells - 1, "
+            f"got cells={cells}, reductions={tuple(reductions)}."
+        )
+    plan = []
+    for i in range(cells):
+        channels *= 2 if i in reductions else 1
+        plan.append({"channels": channels, "reduction": i in reductions, "after_reduction": i - 1 in reductions})
+    return plan

@@ -1,0 +1,1 @@
+"""Stages: one keyword-only `run` each, in the order in which data flows."""

@@ -1,0 +1,1 @@
+"""Training: the two train steps, callbacks, checkpoints and the pictures that they log."""

@@ -1,0 +1,173 @@
+import logging
+import os
+
+import pytest
+
+from kdas_tf.data import market1501
+from kdas_tf.data.records import Record, ReIDData
+from kdas_tf.errors import UserError
+
+
+def make(root, files):
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")  # the reader only looks at names
+    return root
+
+
+COMPLETE = [
+    "bounding_box_train/0007_c3s1_000001_01.jpg",
+    "bounding_box_train/0002_c1s1_000451_03.jpg",
+    "bounding_box_train/0002_c2s1_000451_03.jpg.jpg",
+    "query/0001_c6s4_000002_00.jpg",
+    "bounding_box_test/0001_c1s4_000002_00.jpg",
+    "bounding_box_test/0000_c2s1_000003_00.jpg",
+    "bounding_box_test/-1_c3s2_000004_00.jpg",
+    "bounding_box_test/Thumbs.db",
+]
+
+
+def test_records_hold_identity_and_camera_in_the_order_of_file_names(tmp_path):
+    root = make(tmp_path, COMPLETE)
+    data = market1501.read(root, name="tiny")
+    train = root / "bounding_box_train"
+    assert data.name == "tiny"
+    assert data.train == (
+        Record(str(train / "0002_c1s1_000451_03.jpg"), 2, 1),
+        Record(str(train / "0002_c2s1_000451_03.jpg.jpg"), 2, 2),
+        Record(str(train / "0007_c3s1_000001_01.jpg"), 7, 3),
+    )
+    assert [(r.identity, r.camera) for r in data.query] == [(1, 6)]
+
+
+def test_distractors_stay_in_the_gallery_and_junk_is_left_out_with_a_reason(tmp_path):
+    data = market1501.read(make(tmp_path, COMPLETE))
+    assert [r.identity for r in data.gallery] == [0, 1]
+    assert [(os.path.basename(path), reason) for path, reason in data.skipped] == [
+        ("-1_c3s2_000004_00.jpg", market1501.JUNK)
+    ]
+
+
+def test_a_distractor_among_the_training_images_is_left_out(tmp_path):
+    data = market1501.read(make(tmp_path, [*COMPLETE, "bounding_box_train/0000_c1s1_000001_00.jpg"]))
+    assert 0 not in {r.identity for r in data.train}
+    assert market1501.DISTRACTOR in dict(data.skipped).values()
+
+
+@pytest.mark.parametrize(
+    ("name", "identity", "camera"),
+    [
+        ("0002_c1s1_000451_03.jpg", 2, 1),
+        ("1501_c6s3_000000_00.JPG", 1501, 6),
+        ("0005_c2_f0046985.jpg", 5, 2),
+        ("0005_c15s1_1.jpeg", 5, 15),
+        ("12_c3.png", 12, 3),
+    ],
+)
+def test_names_seen_in_the_wild_are_read(tmp_path, name, identity, camera):
+    (record,) = market1501.read(make(tmp_path, [*COMPLETE[3:5], f"bounding_box_train/{name}"])).train
+    assert (record.identity, record.camera) == (identity, camera)
+
+
+@pytest.mark.parametrize("name", ["person2.jpg", "c1_0002.jpg", "-2_c1s1_1.jpg", "0002_c1s1_1.gif", "0002c1s1.jpg"])
+def test_images_with_wrong_names_are_left_out_with_a_reason(tmp_path, name):
+    data = market1501.read(make(tmp_path, [*COMPLETE, f"bounding_box_train/{name}"]))
+    assert dict(data.skipped)[str(tmp_path / "bounding_box_train" / name)] == market1501.WRONG_NAME
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", ".DS_Store", "._0002_c1s1_000451_03.jpg", "readme.txt"])
+def test_files_that_are_no_images_are_left_out_quietly(tmp_path, name):
+    data = market1501.read(make(tmp_path, [*COMPLETE, f"bounding_box_train/{name}"]))
+    assert len(data.train) == 3
+    assert len(data.skipped) == 1
+
+
+def test_links_that_lead_nowhere_or_in_a_loop_are_left_out(tmp_path):
+    train = make(tmp_path, COMPLETE) / "bounding_box_train"
+    (train / "loop").symlink_to(train)
+    (train / "0009_c1s1_000001_00.jpg").symlink_to(train / "0009_c1s1_000001_00.jpg")
+    (train / "0009_c1s1_000002_00.jpg").mkdir()
+    data = market1501.read(tmp_path)
+    assert len(data.train) == 3
+    assert [reason for _, reason in data.skipped].count(market1501.NOT_A_FILE) == 2
+
+
+def test_the_only_sub_folder_with_the_layout_is_used(tmp_path):
+    make(tmp_path / "Market-1501-v15.09.15", COMPLETE)
+    (tmp_path / "other").mkdir()
+    assert len(market1501.read(tmp_path).train) == 3
+
+
+def test_several_sub_folders_with_the_layout_are_an_error_that_names_them(tmp_path):
+    make(tmp_path / "one", COMPLETE)
+    make(tmp_path / "two", COMPLETE)
+    with pytest.raises(UserError, match="there are 2: one, two"):
+        market1501.read(tmp_path)
+
+
+def test_paths_are_absolute(tmp_path, monkeypatch):
+    make(tmp_path / "data", COMPLETE)
+    monkeypatch.chdir(tmp_path)
+    assert market1501.read("data").train[0].path.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "but found an empty folder"),
+        (["a.txt", "b.txt"], r"none of them among its 2 entries \(a.txt, b.txt\)"),
+        (["query/0001_c1s1_1.jpg"], "but found only query"),
+        (["cuhk-03.mat"], "looks like CUHK03"),
+        (["list_train.txt", "train/x.jpg"], "looks like MSMT17"),
+        (["bounding_box_train/Thumbs.db"], "the folder is empty"),
+        (["bounding_box_train/a.jpg", "bounding_box_train/b.jpg"], "2 wrong name"),
+    ],
+)
+def test_a_folder_without_usable_training_images_is_an_error_that_says_what_came(tmp_path, files, message):
+    with pytest.raises(UserError, match=message) as error:
+        market1501.read(make(tmp_path, files))
+    assert "\n" not in str(error.value)
+
+
+def test_a_root_that_is_missing_or_a_file_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="there is nothing"):
+        market1501.read(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="there is a file"):
+        market1501.read(tmp_path / "file")
+
+
+def test_giving_one_of_the_three_folders_points_to_its_parent(tmp_path):
+    with pytest.raises(UserError, match=f"Give its parent, {tmp_path}"):
+        market1501.read(make(tmp_path, COMPLETE) / "query")
+
+
+def test_training_images_alone_are_enough_but_warned_about(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        data = market1501.read(make(tmp_path, COMPLETE[:3]))
+    assert (data.query, data.gallery) == ((), ())
+    assert "query and bounding_box_test" in caplog.text
+
+
+def test_identities_in_training_and_test_images_are_warned_about(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        market1501.read(make(tmp_path, [*COMPLETE, "query/0002_c1s1_000001_00.jpg"]))
+    assert "1 identities" in caplog.text
+
+
+def test_the_table_counts_images_identities_and_cameras():
+    data = ReIDData(
+        "tiny",
+        train=(Record("a", 1, 1), Record("b", 1, 2), Record("c", 2, 2)),
+        gallery=(Record("d", 0, 1), Record("e", 3, 1)),
+        skipped=(("f", market1501.JUNK), ("g", "damaged: empty"), ("h", "damaged: truncated")),
+    )
+    lines = market1501.describe(data).splitlines()
+    assert [line.split() for line in lines[:4]] == [
+        ["tiny", "images", "identities", "cameras"],
+        ["train", "3", "2", "2"],
+        ["query", "0", "0", "0"],
+        ["gallery", "2", "1", "1"],
+    ]
+    assert lines[4:] == ["The gallery holds 1 distractors.", "Left out: 3 files (2 damaged, 1 junk)."]

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from kdas_tf.data import verify
+from kdas_tf.data.records import Record, ReIDData
+from kdas_tf.errors import UserError
+
+
+def spoil(path, kind, write_image):
+    if kind == "missing":
+        return
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    write_image(path, pixels=pixels)
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "text": b"not an image", "truncated": content[: len(content) // 2]}[kind])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("empty", "damaged: an empty file"),
+        ("text", "damaged: not an image in one of the formats JPEG, PNG, BMP, GIF"),
+        ("truncated", "damaged: image file is truncated"),
+        ("missing", "damaged: No such file or directory"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_left_out_with_a_reason(
+    tmp_path, make_records, write_image, kind, reason, suffix
+):
+    good = make_records(2, 2)
+    bad = Record(str(tmp_path / f"bad.{suffix}"), 1, 1)
+    spoil(tmp_path / f"bad.{suffix}", kind, write_image)
+    data = ReIDData(
+        "tiny", train=(good[0], bad, good[1]), query=(good[2],), gallery=(good[3],), skipped=(("x", "junk"),)
+    )
+    checked = verify.drop_damaged(data)
+    assert checked.train == (good[0], good[1])
+    assert (checked.query, checked.gallery) == (data.query, data.gallery)
+    assert checked.skipped[0] == ("x", "junk")
+    assert checked.skipped[1][0] == bad.path
+    assert checked.skipped[1][1].startswith(reason)
+
+
+def test_an_image_of_too_many_pixels_is_left_out_without_being_decoded(make_records, monkeypatch):
+    records = make_records(1, 2, size=(10, 10))
+    monkeypatch.setattr(verify, "MAX_PIXELS", 99)
+    with pytest.raises(UserError, match="10 x 10 pixels are more than 99"):
+        verify.drop_damaged(ReIDData("tiny", train=tuple(records)))
+
+
+def test_progress_is_told_after_every_image(make_records):
+    records = make_records(1, 3)
+    calls = []
+    verify.drop_damaged(
+        ReIDData("tiny", train=tuple(records[:2]), query=(records[2],)),
+        workers=1,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_split_whose_images_are_all_damaged_is_an_error(make_records):
+    data = ReIDData("tiny", train=tuple(make_records(1, 2)), gallery=(Record("/nowhere/1.jpg", 1, 1),))
+    with pytest.raises(UserError, match=r"gallery split of tiny, but every one of its 1 is damaged.*/nowhere/1.jpg"):
+        verify.drop_damaged(data)
+
+
+def test_identities_with_a_single_image_are_not_trained_on():
+    records = [Record("a", 5, 1), Record("b", 7, 1), Record("c", 5, 2), Record("d", 9, 1), Record("e", 9, 1)]
+    kept, skipped = verify.keep_trainable(records, identities_per_batch=2)
+    assert [r.path for r in kept] == ["a", "c", "d", "e"]
+    assert skipped == (("b", verify.SINGLE_IMAGE),)
+
+
+def test_too_few_identities_for_a_batch_are_an_error_with_both_numbers():
+    records = [Record(str(number), number // 2, 1) for number in range(7)]
+    with pytest.raises(
+        UserError, match=r"identities_per_batch = 4.*there are 3 \(and 1 with one image\).*to 3 or less"
+    ):
+        verify.keep_trainable(records, identities_per_batch=4)
+
+
+def test_one_image_per_person_everywhere_is_an_error():
+    with pytest.raises(UserError, match="none among 2 identities"):
+        verify.keep_trainable([Record("a", 1, 1), Record("b", 2, 1)], identities_per_batch=1)
