@@ -9,7 +9,7 @@ from keras import ops
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import EDGES, INPUTS, NODES, Genotype
 from kdas_tf.space.mixed import MixedFanOut, make_operation
-from kdas_tf.space.operations import FactorizedReduce, PointwiseConv
+from kdas_tf.space.operations import Operation, PointwiseConv, SkipConnect
 
 Shape = tuple[int | None, ...]
 
@@ -38,7 +38,11 @@ class Cell(keras.layers.Layer):
         self.reduction = reduction
         self.affine = affine
         config = {"affine": affine, "dtype": self.dtype_policy}
-        self.older_input = (FactorizedReduce if after_reduction else PointwiseConv)(channels, name="older", **config)
+        self.older_input: Operation = (
+            SkipConnect(channels, stride=2, name="older", **config)
+            if after_reduction
+            else PointwiseConv(channels, name="older", **config)
+        )
         self.newer_input = PointwiseConv(channels, name="newer", **config)
 
     def build(self, older_shape: Shape, newer_shape: Shape) -> None:

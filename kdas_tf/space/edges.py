@@ -176,10 +176,14 @@ class EdgeBatchNorm(keras.layers.Layer):
 
     def _update(self, mean, variance, x) -> None:
         shape = ops.shape(x)
-        count = ops.cast(shape[1] * shape[2] * shape[3], "float32")
-        unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
-        for moving, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
-            moving.assign(moving * self.momentum + value * (1 - self.momentum))
+        count = shape[1] * shape[2] * shape[3]
+        if isinstance(count, int):
+            unbias = count / max(count - 1, 1)
+        else:
+            count = ops.cast(count, "float32")
+            unbias = count / ops.maximum(count - 1.0, 1.0)
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance * unbias)):
+            moving.assign(moving + (value - moving) * (1 - self.momentum))
 
     def compute_output_shape(self, input_shape):
         return input_shape

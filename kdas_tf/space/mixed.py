@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kdas_tf.genotype import PRIMITIVES
@@ -10,21 +11,20 @@ from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, Pooling,
 from kdas_tf.space.part_aware import PartAware
 
 
-def make_operation(name: str, channels: int, *, in_supernet: bool = False, **kwargs: Any) -> Operation:
+def make_operation(name: str, channels: int, **kwargs: Any) -> Operation:
     """Builds a candidate operation by its name in a genotype.
 
     Args:
         name: one of `kdas_tf.genotype.OPERATIONS`.
         channels: channels of the output.
-        in_supernet: pools are followed by batch normalisation in the supernet only, as in DARTS.
-        **kwargs: `edges`, `stride`, `affine` and `dtype`.
+        **kwargs: as in `Operation`.
 
     Raises:
         KeyError: there is no such operation.
     """
-    builders = {
-        "max_pool_3x3": (Pooling, {"mode": "max", "normalize": in_supernet}),
-        "avg_pool_3x3": (Pooling, {"mode": "average", "normalize": in_supernet}),
+    builders: dict[str, tuple[type[Operation], dict[str, Any]]] = {
+        "max_pool_3x3": (Pooling, {"mode": "max"}),
+        "avg_pool_3x3": (Pooling, {"mode": "average"}),
         "skip_connect": (SkipConnect, {}),
         "sep_conv_3x3": (DepthwiseSeparableConv, {"kernel_size": 3, "repeats": 2}),
         "sep_conv_5x5": (DepthwiseSeparableConv, {"kernel_size": 5, "repeats": 2}),
@@ -43,29 +43,51 @@ class MixedFanOut(Operation):
     output[e] = sum over o of weights[e, o] * o(x), with weights of its own for every edge (Eq. 2). `none` adds
     nothing; pools and the identity are computed once for all edges.
 
+    The candidates' maps are stacked: one batch normalisation ends them all (DARTS' supernet has one of its own after
+    each, without affine: the same numbers), and the mixture is one product of a sparse `[edges, maps]` matrix with
+    the stack.
+
     Call arguments:
         x: `[batch, height, width, channels]`, the node's output.
         weights: `[edges, 7]`, the softmax of alpha's rows, in the order of `PRIMITIVES`.
     """
 
-    def build(self, input_shape):
-        self.candidates = {}
-        for name in PRIMITIVES[1:]:
-            operation = make_operation(
-                name,
-                self.channels,
-                in_supernet=True,
-                edges=self.edges,
-                stride=self.stride,
-                affine=self.affine,
-                dtype=self.dtype_policy,
-            )
+    def __init__(self, channels: int, *, affine: bool = False, **kwargs: Any):
+        super().__init__(channels, affine=affine, normalize=False, **kwargs)
+        config = {"edges": self.edges, "stride": self.stride, "affine": affine, "dtype": self.dtype_policy}
+        self.candidates = {
+            name: make_operation(name, channels, normalize=False, **config) for name in PRIMITIVES if name != "none"
+        }
+        self.stacked_norm = self.new_norm("norm")
+
+    def build_weights(self, input_shape):
+        self.stacked = [name for name in self.candidates if name != "skip_connect" or self.stride == 2]
+        columns, mask = [], []
+        for name, operation in self.candidates.items():
             operation.build(input_shape)
-            self.candidates[name] = operation
+            if name in self.stacked:
+                maps = operation.compute_output_shape(input_shape)[0]
+                columns += [PRIMITIVES.index(name)] * maps
+                # A map for all edges counts on each; one of several belongs to its own edge.
+                mask.append(np.ones((self.edges, 1)) if maps == 1 else np.eye(self.edges))
+        self.columns = columns
+        self.mask = np.concatenate(mask, 1).astype("float32")
+        self.stacked_norm.build((len(columns), *self.compute_output_shape(input_shape)[1:]))
 
     def call(self, x, weights, training: bool = False):
-        columns = ops.reshape(ops.transpose(ops.cast(weights, x.dtype)), (len(PRIMITIVES), self.edges, 1, 1, 1, 1))
-        weight_of = dict(zip(PRIMITIVES, ops.unstack(columns, len(PRIMITIVES), axis=0), strict=True))
-        return sum(
-            weight_of[name] * operation(x, training=training) for name, operation in self.candidates.items()
-        )
+        weights = ops.cast(weights, x.dtype)
+        maps = ops.concatenate([self.candidates[name](x, training=training) for name in self.stacked], 0)
+        maps = self.stacked_norm(maps, training=training)
+        mixing = ops.take(weights, self.columns, axis=1) * ops.cast(self.mask, x.dtype)
+        shape = ops.shape(maps)
+        output = ops.matmul(mixing, ops.reshape(maps, (shape[0], -1)))
+        output = ops.reshape(output, (self.edges, *shape[1:]))
+        if self.stride == 1:
+            skip = PRIMITIVES.index("skip_connect")
+            output = output + ops.reshape(weights[:, skip], (self.edges, 1, 1, 1, 1)) * ops.expand_dims(x, 0)
+        return output
+
+    def get_config(self):
+        config = super().get_config()
+        del config["normalize"]
+        return config

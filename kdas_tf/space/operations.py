@@ -15,13 +15,16 @@ from kdas_tf.space.edges import EdgeBatchNorm, depthwise, kernel_initializer, po
 
 
 class Operation(keras.layers.Layer):
-    """What all candidate operations share: the number of edges, the channels and the stride.
+    """What all candidate operations share: edges, channels, stride, and the batch normalisation that ends them.
+
+    Subclasses say in `convolve` what comes before that normalisation.
 
     Args:
         channels: channels of the output.
         edges: number of parallel edges, each with weights of its own.
         stride: 1, or 2 on the edges that leave the inputs of a reduction cell.
         affine: scale and offset in the batch normalisations.
+        normalize: end with batch normalisation; the supernet's mixture does that for all candidates together.
 
     Input shape: `[batch, height, width, channels]`.
     Output shape: `[edges, batch, ceil(height / stride), ceil(width / stride), channels]`.
@@ -30,7 +33,16 @@ class Operation(keras.layers.Layer):
         UserError: channels or edges below 1, or a stride that is neither 1 nor 2.
     """
 
-    def __init__(self, channels: int, *, edges: int = 1, stride: int = 1, affine: bool = True, **kwargs: Any):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        edges: int = 1,
+        stride: int = 1,
+        affine: bool = True,
+        normalize: bool = True,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if channels < 1 or edges < 1 or stride not in (1, 2):
             raise UserError(
@@ -41,23 +53,46 @@ class Operation(keras.layers.Layer):
         self.edges = edges
         self.stride = stride
         self.affine = affine
+        self.normalize = normalize
+        self.norm = self.new_norm("norm") if normalize else None
 
-    def add_kernel(self, name: str, shape: tuple[int, ...], fan_in: int):
+    def new_norm(self, name: str) -> EdgeBatchNorm:
+        """Makes a batch normalisation, to be built with the shape of its input."""
+        return EdgeBatchNorm(affine=self.affine, name=name, dtype=self.dtype_policy)
+
+    def add_kernel(self, name: str, shape: tuple[int, ...], fan_in: int) -> keras.Variable:
         """Adds a kernel whose first axis counts edges."""
         return self.add_weight(name=name, shape=shape, initializer=kernel_initializer(fan_in))
+
+    def build(self, input_shape):
+        self.build_weights(input_shape)
+        if self.norm is not None:
+            self.norm.build(self.compute_output_shape(input_shape))
+
+    def build_weights(self, input_shape) -> None:
+        """Adds the weights of `convolve`; pooling has none."""
+
+    def convolve(self, x, training: bool):
+        """What the operation does before its last batch normalisation."""
+        raise NotImplementedError
+
+    def call(self, x, training: bool = False):
+        output = self.convolve(x, training)
+        return output if self.norm is None else self.norm(output, training=training)
 
     def compute_output_shape(self, input_shape):
         batch, *size = input_shape[:3]
         return (self.edges, batch, *(None if n is None else -(-n // self.stride) for n in size), self.channels)
 
     def get_config(self):
-        config = {"channels": self.channels, "edges": self.edges, "stride": self.stride, "affine": self.affine}
+        config = {
+            "channels": self.channels,
+            "edges": self.edges,
+            "stride": self.stride,
+            "affine": self.affine,
+            "normalize": self.normalize,
+        }
         return {**super().get_config(), **config}
-
-    def _add_norm(self, name: str, input_shape, channels: int) -> EdgeBatchNorm:
-        norm = EdgeBatchNorm(affine=self.affine, name=name, dtype=self.dtype_policy)
-        norm.build((self.edges, *input_shape[:3], channels))
-        return norm
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -66,30 +101,24 @@ class Pooling(Operation):
 
     Args:
         mode: "max" or "average"; average pooling does not count padding.
-        normalize: batch normalisation without affine after it, in the supernet only.
-        **kwargs: as in `Operation`.
+        **kwargs: as in `Operation`; no normalisation by default, as in DARTS' derived networks.
 
     Output shape: `[1, batch, ...]`, for all edges.
     """
 
     def __init__(self, channels: int, *, mode: str, normalize: bool = False, **kwargs: Any):
-        super().__init__(channels, **kwargs)
+        super().__init__(channels, normalize=normalize, **kwargs)
         self.mode = mode
-        self.norm = EdgeBatchNorm(affine=False, name="norm", dtype=self.dtype_policy) if normalize else None
 
-    def build(self, input_shape):
-        if self.norm is not None:
-            self.norm.build((1, *input_shape))
-
-    def call(self, x, training: bool = False):
+    def convolve(self, x, training: bool):
         pooled = _max_pool(x, self.stride) if self.mode == "max" else _average_pool(x, self.stride)
-        return pooled[None] if self.norm is None else self.norm(pooled[None], training=training)
+        return ops.expand_dims(pooled, 0)
 
     def compute_output_shape(self, input_shape):
         return (1, *super().compute_output_shape(input_shape)[1:])
 
     def get_config(self):
-        return {**super().get_config(), "mode": self.mode, "normalize": self.norm is not None}
+        return {**super().get_config(), "mode": self.mode}
 
 
 def _max_pool(x, stride: int):
@@ -112,58 +141,54 @@ def _average_pool(x, stride: int):
 
 @keras.saving.register_keras_serializable("kdas_tf")
 class SkipConnect(Operation):
-    """The identity, `[1, batch, ...]` for all edges, at stride 1; a factorised reduce of every edge at stride 2."""
+    """The identity, `[1, batch, ...]` for all edges, at stride 1; a factorised reduce of every edge at stride 2.
 
-    def build(self, input_shape):
-        self.reduce = None
+    The identity is never normalised.
+    """
+
+    def __init__(self, channels: int, *, stride: int = 1, normalize: bool = True, **kwargs: Any):
+        super().__init__(channels, stride=stride, normalize=normalize and stride == 2, **kwargs)
+
+    def build_weights(self, input_shape):
         if self.stride == 2:
-            self.reduce = FactorizedReduce(
-                self.channels, edges=self.edges, affine=self.affine, name="reduce", dtype=self.dtype_policy
-            )
-            self.reduce.build(input_shape)
+            self.even_kernel, self.odd_kernel = _add_reduce_kernels(self, input_shape[-1])
 
-    def call(self, x, training: bool = False):
-        return x[None] if self.reduce is None else self.reduce(x, training=training)
+    def convolve(self, x, training: bool):
+        if self.stride == 1:
+            return ops.expand_dims(x, 0)
+        return _factorized_reduce(x, self.even_kernel, self.odd_kernel)
 
     def compute_output_shape(self, input_shape):
         shape = super().compute_output_shape(input_shape)
         return shape if self.stride == 2 else (1, *shape[1:])
 
 
-@keras.saving.register_keras_serializable("kdas_tf")
-class FactorizedReduce(Operation):
-    """ReLU, two 1x1 convolutions of stride 2, the second on the input shifted by one pixel, concatenated, then BN.
+def _add_reduce_kernels(layer: Operation, inputs: int) -> tuple[keras.Variable, keras.Variable]:
+    half = layer.channels // 2
+    even = layer.add_kernel("even_kernel", (layer.edges, inputs, half), inputs)
+    return even, layer.add_kernel("odd_kernel", (layer.edges, inputs, layer.channels - half), inputs)
 
-    Source: DARTS; odd sizes as in AutoDL-Projects. `stride` is 2 whatever is given.
+
+def _factorized_reduce(x, even_kernel, odd_kernel):
+    """ReLU, two 1x1 convolutions of stride 2, the second on the input shifted by one pixel, concatenated.
+
+    Source: DARTS; odd sizes as in AutoDL-Projects.
     """
-
-    def __init__(self, channels: int, *, stride: int = 2, **kwargs: Any):
-        super().__init__(channels, stride=2, **kwargs)
-
-    def build(self, input_shape):
-        inputs, half = input_shape[-1], self.channels // 2
-        self.even_kernel = self.add_kernel("even_kernel", (self.edges, inputs, half), inputs)
-        self.odd_kernel = self.add_kernel("odd_kernel", (self.edges, inputs, self.channels - half), inputs)
-        self.norm = self._add_norm("norm", input_shape, self.channels)
-
-    def call(self, x, training: bool = False):
-        x = ops.relu(x)[None]
-        even = pointwise(x[..., ::2, ::2, :], self.even_kernel)
-        odd = pointwise(shifted_downsample(x), self.odd_kernel)
-        return self.norm(ops.concatenate([even, odd], -1), training=training)
+    x = ops.expand_dims(ops.relu(x), 0)
+    even = pointwise(x[..., ::2, ::2, :], even_kernel)
+    return ops.concatenate([even, pointwise(shifted_downsample(x), odd_kernel)], -1)
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
 class PointwiseConv(Operation):
     """ReLU - 1x1 convolution - batch normalisation: how a cell brings its inputs to its own width."""
 
-    def build(self, input_shape):
+    def build_weights(self, input_shape):
         inputs = input_shape[-1]
         self.kernel = self.add_kernel("kernel", (self.edges, inputs, self.channels), inputs)
-        self.norm = self._add_norm("norm", input_shape, self.channels)
 
-    def call(self, x, training: bool = False):
-        return self.norm(pointwise(ops.relu(x)[None], self.kernel), training=training)
+    def convolve(self, x, training: bool):
+        return pointwise(ops.expand_dims(ops.relu(x), 0), self.kernel)
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -182,23 +207,26 @@ class DepthwiseSeparableConv(Operation):
         self.kernel_size = kernel_size
         self.dilation = dilation
         self.repeats = repeats
+        self.inner_norms = [self.new_norm(f"norm_{i}") for i in range(repeats - 1)]
 
-    def build(self, input_shape):
+    def build_weights(self, input_shape):
         edges, size, inputs = self.edges, self.kernel_size, input_shape[-1]
-        self.depthwise_kernels, self.pointwise_kernels, self.norms = [], [], []
+        self.depthwise_kernels, self.pointwise_kernels = [], []
         for i in range(self.repeats):
-            channels = inputs if i < self.repeats - 1 else self.channels
+            channels = self.channels if i == self.repeats - 1 else inputs
             kernel = self.add_kernel(f"depthwise_kernel_{i}", (edges, size, size, inputs, 1), size * size)
             self.depthwise_kernels.append(kernel)
             self.pointwise_kernels.append(self.add_kernel(f"pointwise_kernel_{i}", (edges, inputs, channels), inputs))
-            self.norms.append(self._add_norm(f"norm_{i}", input_shape, channels))
+        for norm in self.inner_norms:
+            norm.build((*self.compute_output_shape(input_shape)[:-1], inputs))
 
-    def call(self, x, training: bool = False):
-        x = x[None]
-        for i, norm in enumerate(self.norms):
-            stride = self.stride if i == 0 else 1
-            x = depthwise(ops.relu(x), self.depthwise_kernels[i], stride=stride, dilation=self.dilation)
-            x = norm(pointwise(x, self.pointwise_kernels[i]), training=training)
+    def convolve(self, x, training: bool):
+        x = ops.expand_dims(x, 0)
+        for i, (spatial, channelwise) in enumerate(zip(self.depthwise_kernels, self.pointwise_kernels, strict=True)):
+            x = depthwise(ops.relu(x), spatial, stride=self.stride if i == 0 else 1, dilation=self.dilation)
+            x = pointwise(x, channelwise)
+            if i < len(self.inner_norms):
+                x = self.inner_norms[i](x, training=training)
         return x
 
     def get_config(self):

@@ -1,12 +1,14 @@
 """The part-aware module of Auto-ReID (Quan et al., 2019, section 3.2), the candidate made for people."""
 
+import itertools
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kdas_tf.errors import UserError
-from kdas_tf.space.edges import EdgeBatchNorm, pointwise, shifted_downsample
+from kdas_tf.space.edges import pointwise, shifted_downsample
 from kdas_tf.space.operations import Operation
 
 
@@ -35,8 +37,9 @@ class PartAware(Operation):
         if channels < 3:
             raise UserError(f"part_aware needs at least 3 channels, since its features have a third, got {channels}.")
         self.parts = parts
+        self.local_norm = self.new_norm("local_norm")
 
-    def build(self, input_shape):
+    def build_weights(self, input_shape):
         height, inputs = input_shape[1], input_shape[-1]
         if height < self.parts:
             raise UserError(
@@ -44,52 +47,56 @@ class PartAware(Operation):
                 "Use taller images or fewer reduction cells."
             )
         bounds = [int(i * height / self.parts) for i in range(self.parts + 1)]
-        self.strips = list(zip(bounds, bounds[1:], strict=False))
-        self.rows = [part for part, (start, stop) in enumerate(self.strips) for _ in range(start, stop)]
+        # membership[row, part] is 1 where a row belongs to a part: pooling and spreading are products with it.
+        self.membership = np.zeros((height, self.parts), "float32")
+        for part, (start, stop) in enumerate(itertools.pairwise(bounds)):
+            self.membership[start:stop, part] = 1.0
         edges, hidden = self.edges, self.channels // 3
         self.local_kernel = self.add_kernel("local_kernel", (edges, self.parts, inputs, hidden), inputs)
         self.local_bias = self.add_weight(name="local_bias", shape=(edges, 1, self.parts, hidden), initializer="zeros")
-        self.local_norm = EdgeBatchNorm(affine=self.affine, name="local_norm", dtype=self.dtype_policy)
         self.local_norm.build((edges, None, 1, 1, self.parts * hidden))
-        self.key_kernel = self.add_kernel("key_kernel", (edges, hidden, hidden), hidden)
-        self.query_kernel = self.add_kernel("query_kernel", (edges, hidden, hidden), hidden)
-        self.key_bias = self.add_weight(name="key_bias", shape=(edges, 1, 1, hidden), initializer="zeros")
-        self.query_bias = self.add_weight(name="query_bias", shape=(edges, 1, 1, hidden), initializer="zeros")
+        self.key_query_kernel = self.add_kernel("key_query_kernel", (edges, hidden, 2 * hidden), hidden)
+        self.key_query_bias = self.add_weight(
+            name="key_query_bias", shape=(edges, 1, 1, 2 * hidden), initializer="zeros"
+        )
         self.kernel = self.add_kernel("kernel", (edges, inputs + hidden, self.channels), inputs + hidden)
-        self.norm = self._add_norm("norm", input_shape, self.channels)
 
-    def call(self, x, training: bool = False):
+    def convolve(self, x, training: bool):
         features = self._attend(self._strip_features(x, training))  # [edges, batch, parts, hidden]
+        pixels = ops.expand_dims(x, 0)
         if self.stride == 1:
-            output = self._combine(x[None], features, self.kernel, self.rows)
-        else:
-            x, features, half = ops.relu(x)[None], ops.relu(features), self.channels // 2
-            even = self._combine(x[:, :, ::2, ::2], features, self.kernel[..., :half], self.rows[::2])
-            odd_rows = [*self.rows, self.rows[-1]][1::2] if len(self.rows) % 2 else self.rows[1::2]
-            # Where an odd size is padded with zeros, the strips' features are zero too.
-            inside = shifted_downsample(ops.ones((1, 1, *x.shape[2:4], 1), x.dtype))
-            odd = self._combine(shifted_downsample(x), features, self.kernel[..., half:], odd_rows, inside)
-            output = ops.concatenate([even, odd], -1)
-        return self.norm(output, training=training)
+            return self._combine(pixels, features, self.kernel, self.membership)
+        pixels, features, half = ops.relu(pixels), ops.relu(features), self.channels // 2
+        even_kernel, odd_kernel = ops.split(self.kernel, [half], axis=-1)
+        even = self._combine(pixels[:, :, ::2, ::2], features, even_kernel, self.membership[::2])
+        # Where an odd size is padded with zeros, the strips' features are zero too.
+        height, width = x.shape[1:3]
+        odd_rows = np.pad(self.membership, ((0, height % 2), (0, 0)))[1::2]
+        odd_columns = np.pad(np.ones(width, "float32"), (0, 1))[1::2] if width % 2 else None
+        odd = self._combine(shifted_downsample(pixels), features, odd_kernel, odd_rows, odd_columns)
+        return ops.concatenate([even, odd], -1)
 
-    def _combine(self, pixels, features, kernel, rows, inside=None):
+    def _combine(self, pixels, features, kernel, membership, columns=None):
         """1x1 convolution of the pixels concatenated with their strip's features."""
-        inputs = pixels.shape[-1]
-        spread = ops.take(pointwise(features, kernel[:, inputs:]), rows, axis=2)[:, :, :, None]
-        return pointwise(pixels, kernel[:, :inputs]) + (spread if inside is None else spread * inside)
+        pixel_kernel, strip_kernel = ops.split(kernel, [pixels.shape[-1]], axis=1)
+        spread = ops.matmul(ops.cast(membership, features.dtype), pointwise(features, strip_kernel))
+        spread = ops.expand_dims(spread, 3)  # the same in all columns
+        if columns is not None:
+            spread = spread * ops.cast(columns, spread.dtype)[:, None]
+        return pointwise(pixels, pixel_kernel) + spread
 
     def _strip_features(self, x, training: bool):
         """Average pool - ReLU - 1x1 convolution - BN of each strip: `[edges, batch, parts, hidden]`."""
-        means = ops.mean(x, 2)  # over the width once, then over each strip's rows
-        pooled = ops.relu(ops.stack([ops.mean(means[:, start:stop], 1) for start, stop in self.strips], 1))
+        average = self.membership / self.membership.sum(0)
+        pooled = ops.relu(ops.matmul(ops.cast(average.T, x.dtype), ops.mean(x, 2)))
         local = ops.einsum("bpc,epcd->ebpd", pooled, self.local_kernel) + self.local_bias
         shape = ops.shape(local)
-        flat = ops.reshape(local, (shape[0], shape[1], 1, 1, -1))
+        flat = ops.reshape(local, (shape[0], shape[1], 1, 1, shape[2] * shape[3]))
         return ops.reshape(self.local_norm(flat, training=training), shape)
 
     def _attend(self, features):
-        keys = pointwise(features, self.key_kernel) + self.key_bias
-        queries = pointwise(features, self.query_kernel) + self.query_bias
+        keys_queries = pointwise(features, self.key_query_kernel) + self.key_query_bias
+        keys, queries = ops.split(keys_queries, 2, axis=-1)
         return ops.matmul(ops.softmax(ops.matmul(keys, ops.swapaxes(queries, 2, 3)), -1), features)
 
     def get_config(self):

@@ -6,7 +6,6 @@ import tensorflow as tf
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import OPERATIONS
 from kdas_tf.space.mixed import make_operation
-from kdas_tf.space.operations import FactorizedReduce
 from tests.space import recorded
 
 CASES = sorted(recorded.group(dict.fromkeys(np.load("tests/reference/candidate_ops.npz").files)))
@@ -27,7 +26,8 @@ def test_operation_agrees_with_the_recorded_original_in_outputs_gradients_and_st
     arrays = recorded.group(reference("candidate_ops.npz"))[case]
     name, stride = case.replace("_odd", "").rsplit("_stride", 1)
     x = tf.constant(arrays["input"])
-    operation = build(name, int(stride), x.shape, in_supernet="pool" in name)
+    supernet = {"normalize": True, "affine": False} if "pool" in name else {}
+    operation = build(name, int(stride), x.shape, **supernet)
     slots, weights = recorded.weight_slots(operation), recorded.weights_of(arrays)
     recorded.assign(slots, weights)
 
@@ -119,4 +119,4 @@ def test_part_aware_needs_as_many_rows_as_parts():
 @pytest.mark.parametrize("bad", [{"stride": 3}, {"edges": 0}])
 def test_operation_refuses_impossible_arguments(bad):
     with pytest.raises(UserError, match="edges >= 1 and a stride of 1 or 2"):
-        FactorizedReduce(4, **bad) if "edges" in bad else make_operation("skip_connect", 4, **bad)
+        make_operation("skip_connect", 4, **bad)

@@ -13,14 +13,16 @@ def weight_slots(layer, prefix=""):
         for i in range(layer.repeats):
             slots[f"op.{4 * i + 1}.kernel"] = (layer.depthwise_kernels[i], (0,))
             slots[f"op.{4 * i + 2}.kernel"] = (layer.pointwise_kernels[i], (0,))
-            slots |= _norm_slots(f"op.{4 * i + 3}", layer.norms[i], (0, 0, 0, 0))
+        norms = [*layer.inner_norms, layer.norm]
+        for i, norm in enumerate(norms):
+            slots |= _norm_slots(f"op.{4 * i + 3}", norm, (0, 0, 0, 0))
     elif kind == "PartAware":
         slots = _part_aware_slots(layer)
     elif kind == "SkipConnect" and layer.stride == 2:
         slots = {
-            "conv_1.kernel": (layer.reduce.even_kernel, (0,)),
-            "conv_2.kernel": (layer.reduce.odd_kernel, (0,)),
-            **_norm_slots("bn", layer.reduce.norm, (0, 0, 0, 0)),
+            "conv_1.kernel": (layer.even_kernel, (0,)),
+            "conv_2.kernel": (layer.odd_kernel, (0,)),
+            **_norm_slots("bn", layer.norm, (0, 0, 0, 0)),
         }
     else:
         slots = {}
@@ -28,7 +30,7 @@ def weight_slots(layer, prefix=""):
 
 
 def _norm_slots(name, norm, index):
-    return {f"{name}.gamma": (norm.gamma, index), f"{name}.beta": (norm.beta, index)} if norm.affine else {}
+    return {f"{name}.gamma": (norm.gamma, index), f"{name}.beta": (norm.beta, index)} if norm is not None and norm.affine else {}
 
 
 def _part_aware_slots(layer):
@@ -38,8 +40,9 @@ def _part_aware_slots(layer):
         slots[f"local.{i}.1.kernel"] = (layer.local_kernel, (0, i))
         slots[f"local.{i}.1.bias"] = (layer.local_bias, (0, 0, i))
         slots |= _norm_slots(f"local.{i}.2", layer.local_norm, (0, 0, 0, 0, slice(i * hidden, (i + 1) * hidden)))
-    slots["W_K.kernel"], slots["W_K.bias"] = (layer.key_kernel, (0,)), (layer.key_bias, (0, 0, 0))
-    slots["W_Q.kernel"], slots["W_Q.bias"] = (layer.query_kernel, (0,)), (layer.query_bias, (0, 0, 0))
+    for name, columns in (("W_K", slice(None, hidden)), ("W_Q", slice(hidden, None))):
+        slots[f"{name}.kernel"] = (layer.key_query_kernel, (0, slice(None), columns))
+        slots[f"{name}.bias"] = (layer.key_query_bias, (0, 0, 0, columns))
     half = layer.channels // 2
     slots["last.conv.kernel"] = (layer.kernel, (0,))
     slots["last.convs.0.kernel"] = (layer.kernel, (0, slice(None), slice(None, half)))
