@@ -6,7 +6,9 @@ from typing import Any
 from keras import ops
 
 
-def soft_targets(teacher_logits: Callable[[], Any], labels, num_identities: int, temperature):
+def soft_targets(
+    teacher_logits: Callable[[], Any], labels, num_identities: int, temperature, *, label_smoothing: float = 0.0
+):
     """Targets of the distillation loss: the teacher's view at temperature T, the labels at T = 0.
 
     q_t = softmax(l_teacher / T) for T > 0 (Eq. 5). At T = 0 the target is the label (L_c, Eq. 6, with its doubled exp
@@ -17,14 +19,18 @@ def soft_targets(teacher_logits: Callable[[], Any], labels, num_identities: int,
         labels: `[batch]`, integers.
         num_identities: number of training identities.
         temperature: scalar tensor, or a Python number.
+        label_smoothing: at T = 0, give this much of the label's weight to all identities alike (Szegedy et al.,
+            2016); the paper does not.
 
     Returns:
         `[batch, identities]`, rows sum to 1.
     """
+    smooth = label_smoothing / num_identities
+    temperature = ops.convert_to_tensor(temperature, "float32")
     return ops.cond(
-        ops.convert_to_tensor(temperature, "float32") > 0.0,
+        temperature > 0.0,
         lambda: ops.softmax(ops.cast(teacher_logits(), "float32") / temperature, -1),
-        lambda: ops.one_hot(labels, num_identities, dtype="float32"),
+        lambda: ops.one_hot(labels, num_identities, dtype="float32") * (1.0 - label_smoothing) + smooth,
     )
 
 

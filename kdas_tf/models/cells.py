@@ -1,6 +1,6 @@
 """Cells: four intermediate nodes, each the sum of what its predecessors' edges bring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -32,10 +32,14 @@ class Cell(keras.layers.Layer):
     Output shape: `[batch, height / stride, width / stride, concatenated nodes * channels]`.
     """
 
+    concat: Sequence[int] = range(INPUTS, INPUTS + NODES)
+    """The nodes whose outputs are concatenated."""
+
     def __init__(self, channels: int, *, reduction: bool, after_reduction: bool, affine: bool, **kwargs: Any):
         super().__init__(**kwargs)
         self.channels = channels
         self.reduction = reduction
+        self.after_reduction = after_reduction
         self.affine = affine
         config = {"affine": affine, "dtype": self.dtype_policy}
         self.older_input: Operation = (
@@ -49,8 +53,7 @@ class Cell(keras.layers.Layer):
         self.older_input.build(older_shape)
         self.newer_input.build(newer_shape)
         input_shape = (*newer_shape[:3], self.channels)
-        inner_shape = (newer_shape[0], *(_halved(n) if self.reduction else n for n in newer_shape[1:3]), self.channels)
-        self.build_edges([input_shape] * INPUTS + [inner_shape] * NODES)
+        self.build_edges([input_shape] * INPUTS + [self._node_shape(newer_shape)] * NODES)
 
     def build_edges(self, node_shapes: list[Shape]) -> None:
         """Makes the operations on the edges; `node_shapes` are those of the inputs and the intermediate nodes."""
@@ -64,11 +67,25 @@ class Cell(keras.layers.Layer):
         """The two input nodes at the cell's width."""
         return [self.older_input(older, training=training)[0], self.newer_input(newer, training=training)[0]]
 
+    def _node_shape(self, newer_shape: Shape) -> Shape:
+        batch, *size = newer_shape[:3]
+        step = 2 if self.reduction else 1
+        return (batch, *(None if n is None else -(-n // step) for n in size), self.channels)
 
-def _halved(size: int | None) -> int | None:
-    return None if size is None else -(-size // 2)
+    def compute_output_shape(self, older_shape: Shape, newer_shape: Shape, weights_shape: Shape | None = None) -> Shape:
+        return (*self._node_shape(newer_shape)[:3], len(self.concat) * self.channels)
+
+    def get_config(self):
+        config = {
+            "channels": self.channels,
+            "reduction": self.reduction,
+            "after_reduction": self.after_reduction,
+            "affine": self.affine,
+        }
+        return {**super().get_config(), **config}
 
 
+@keras.saving.register_keras_serializable("kdas_tf")
 class SupernetCell(Cell):
     """A cell whose every edge is the mixture of all candidates.
 
@@ -112,17 +129,19 @@ def edges_from(source: int) -> list[int]:
     return [edge for edge, (start, _) in enumerate(EDGES) if start == source]
 
 
+@keras.saving.register_keras_serializable("kdas_tf")
 class DerivedCell(Cell):
     """A cell of a derived network: each node is the sum of two operations.
 
     Args:
-        genotype: the architecture.
+        genotype: the architecture, or its fields as in a Keras config.
         **kwargs: as in `Cell`.
     """
 
-    def __init__(self, channels: int, *, genotype: Genotype, **kwargs: Any):
+    def __init__(self, channels: int, *, genotype: Genotype | Mapping[str, Any], **kwargs: Any):
         super().__init__(channels, **kwargs)
-        self.genotype = genotype
+        self.genotype = as_genotype(genotype)
+        self.concat = self.genotype.concat
 
     @property
     def pairs(self) -> Sequence[tuple[str, int]]:
@@ -144,7 +163,24 @@ class DerivedCell(Cell):
             nodes.append(
                 sum(self.operations[i](nodes[self.pairs[i][1]], training=training)[0] for i in (first, first + 1))
             )
-        return ops.concatenate([nodes[i] for i in self.genotype.concat], axis=-1)
+        return ops.concatenate([nodes[i] for i in self.concat], axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "genotype": genotype_config(self.genotype)}
+
+
+def genotype_config(genotype: Genotype) -> dict[str, Any]:
+    """A genotype's fields as lists, as a Keras config holds them."""
+    return {
+        "normal": [list(pair) for pair in genotype.normal],
+        "reduce": [list(pair) for pair in genotype.reduce],
+        "concat": list(genotype.concat),
+    }
+
+
+def as_genotype(genotype: Genotype | Mapping[str, Any]) -> Genotype:
+    """The inverse of `genotype_config`; a genotype is returned as it is."""
+    return genotype if isinstance(genotype, Genotype) else Genotype(**genotype)
 
 
 def cell_plan(cells: int, reductions: Sequence[int], channels: int) -> list[dict[str, Any]]:

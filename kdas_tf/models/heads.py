@@ -42,7 +42,7 @@ class ReIDHead(keras.layers.Layer):
         self.num_identities = num_identities
         # The pooled features are few: float32 here costs nothing and keeps losses exact in mixed precision.
         self.neck = keras.layers.BatchNormalization(
-            center=False, momentum=0.9, epsilon=1e-5, synchronized=True, name="neck", dtype="float32"
+            center=False, momentum=0.9, epsilon=1e-5, name="neck", dtype="float32"
         )
         self.classifier = keras.layers.Dense(
             num_identities,

@@ -1,16 +1,21 @@
 """The supernet that is searched and the student that is derived from it: stem, cells, head."""
 
-from collections.abc import Sequence
+import functools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 from keras import ops
 
 from kdas_tf.errors import UserError
-from kdas_tf.genotype import EDGES, PRIMITIVES, Genotype
-from kdas_tf.models.cells import Cell, DerivedCell, SupernetCell, cell_plan
+from kdas_tf.genotype import EDGES, INPUTS, NODES, OPERATIONS, PRIMITIVES, Genotype
+from kdas_tf.models.cells import Cell, DerivedCell, SupernetCell, as_genotype, cell_plan, genotype_config
 from kdas_tf.models.heads import ReIDHead
 from kdas_tf.models.stem import Stem
+from kdas_tf.space.mixed import make_operation
 
 PAPER_REDUCTIONS = (2, 4, 6)
 """The 3rd, 5th and 7th of eight cells (section 3.2.2)."""
@@ -48,12 +53,16 @@ class CellNetwork(keras.Model):
                 "Expected an even number of channels from 4 on and an image_size (height, width) of at least 8 pixels "
                 f"each, got channels={channels}, image_size={tuple(image_size)}."
             )
+        self.num_identities = num_identities
+        self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.channels = channels
+        self.reductions = tuple(reductions)
         self.stem = Stem(channels, name="stem", dtype=self.dtype_policy)
         self.cells: list[Cell] = [
             self.make_cell(i, **arguments) for i, arguments in enumerate(cell_plan(cells, reductions, channels))
         ]
         self.head = ReIDHead(num_identities, name="head", dtype=self.dtype_policy)
-        self.build((None, *image_size, 3))
+        self.build((None, *self.image_size, 3))
 
     def make_cell(self, index: int, **arguments: Any) -> Cell:
         """Makes the cell at a position."""
@@ -65,16 +74,12 @@ class CellNetwork(keras.Model):
         older = newer = self.stem.compute_output_shape(input_shape)
         for cell in self.cells:
             cell.build(older, newer)
-            older, newer = newer, self._cell_output_shape(cell, newer)
+            older, newer = newer, cell.compute_output_shape(older, newer)
         self.head.build(newer)
         self.built = True
 
-    @staticmethod
-    def _cell_output_shape(cell: Cell, input_shape):
-        batch, height, width, _ = input_shape
-        step = 2 if cell.reduction else 1
-        nodes = len(cell.genotype.concat) if isinstance(cell, DerivedCell) else 4
-        return (batch, -(-height // step), -(-width // step), nodes * cell.channels)
+    def build_from_config(self, config):
+        """Does nothing: a network is built when it is made."""
 
     def call(self, images, training: bool = False):
         older = newer = self.stem(ops.cast(images, self.compute_dtype), training=training)
@@ -86,18 +91,31 @@ class CellNetwork(keras.Model):
         """What a cell needs beside its inputs."""
         return {}
 
+    def get_config(self):
+        config = {
+            "num_identities": self.num_identities,
+            "image_size": list(self.image_size),
+            "channels": self.channels,
+            "cells": len(self.cells),
+            "reductions": list(self.reductions),
+        }
+        return {**super().get_config(), **config}
 
+
+@keras.saving.register_keras_serializable("kdas_tf")
 class Student(CellNetwork):
     """A network derived from a genotype.
 
     Args:
-        genotype: the architecture.
+        genotype: the architecture, or its fields as in a Keras config.
         num_identities: number of training identities.
         **kwargs: as in `CellNetwork`.
     """
 
-    def __init__(self, genotype: Genotype, num_identities: int, *, channels: int = 64, **kwargs: Any):
-        self.genotype = genotype
+    def __init__(
+        self, genotype: Genotype | Mapping[str, Any], num_identities: int, *, channels: int = 64, **kwargs: Any
+    ):
+        self.genotype = as_genotype(genotype)
         super().__init__(num_identities, channels=channels, **kwargs)
 
     def make_cell(self, index: int, **arguments: Any) -> Cell:
@@ -105,7 +123,11 @@ class Student(CellNetwork):
             genotype=self.genotype, affine=True, name=f"cell_{index}", dtype=self.dtype_policy, **arguments
         )
 
+    def get_config(self):
+        return {**super().get_config(), "genotype": genotype_config(self.genotype)}
 
+
+@keras.saving.register_keras_serializable("kdas_tf")
 class Supernet(CellNetwork):
     """The supernet: every edge of every cell mixes all candidates, by weights that all cells of a kind share.
 
@@ -142,16 +164,67 @@ class Supernet(CellNetwork):
         return [v for v in self.trainable_variables if id(v) not in alphas]
 
 
-def derived_parameters(genotype: Genotype, num_identities: int, **kwargs: Any) -> int:
-    """Counts the trainable parameters of the network that a genotype gives, without keeping it."""
-    with keras.StatelessScope():  # variables get no values, so this is cheap
-        student = Student(genotype, num_identities, **kwargs)
-    return sum(math_prod(v.shape) for v in student.trainable_variables)
+def derived_parameters(
+    genotype: Genotype,
+    num_identities: int,
+    *,
+    channels: int = 64,
+    cells: int = 8,
+    reductions: Sequence[int] = PAPER_REDUCTIONS,
+    image_size: Sequence[int] | None = None,
+) -> int:
+    """Counts the trainable parameters of the `Student` that a genotype gives, without making it.
+
+    What does not depend on the operations is counted once for all genotypes, and each operation once for each width
+    and stride, so that a search can afford to ask every epoch.
+
+    Args:
+        genotype: the architecture.
+        num_identities: number of training identities.
+        channels: C of the student.
+        cells: number of cells.
+        reductions: positions of the reduction cells, counted from 0.
+        image_size: has no influence; it is taken so that a student's arguments can be passed on.
+    """
+    total = _parameters_beside_operations(genotype.concat, num_identities, channels, cells, tuple(reductions))
+    for cell in cell_plan(cells, reductions, channels):
+        for name, source in genotype.reduce if cell["reduction"] else genotype.normal:
+            stride = 2 if cell["reduction"] and source < INPUTS else 1
+            total += _operation_parameters(cell["channels"], stride)[name]
+    return total
 
 
-def math_prod(shape: Sequence[int]) -> int:
-    """Number of elements of a shape."""
-    product = 1
-    for size in shape:
-        product *= size
-    return product
+@functools.lru_cache(maxsize=64)
+def _operation_parameters(channels: int, stride: int) -> dict[str, int]:
+    with _untouched_random_state():
+        found = {name: make_operation(name, channels, stride=stride) for name in OPERATIONS}
+        for operation in found.values():
+            operation.build((None, 8, 8, channels))  # the size has no influence
+    return {name: _trainable_parameters(operation) for name, operation in found.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def _parameters_beside_operations(
+    concat: tuple[int, ...], num_identities: int, channels: int, cells: int, reductions: tuple[int, ...]
+) -> int:
+    pooling = tuple(("max_pool_3x3", source) for _ in range(NODES) for source in range(INPUTS))  # has no parameters
+    genotype = Genotype(pooling, pooling, concat)
+    with _untouched_random_state():
+        student = Student(
+            genotype, num_identities, image_size=(8, 8), channels=channels, cells=cells, reductions=reductions
+        )
+    return _trainable_parameters(student)
+
+
+def _trainable_parameters(layer: keras.layers.Layer) -> int:
+    return sum(math.prod(v.shape) for v in layer.trainable_variables)
+
+
+@contextmanager
+def _untouched_random_state() -> Iterator[None]:
+    # Initializers draw their seeds from Python's generator: counting must not change what a run draws after it.
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)

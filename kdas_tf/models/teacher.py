@@ -1,0 +1,198 @@
+"""The teacher: a backbone of keras.applications with the student's head, or logits that somebody else computed."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kdas_tf.errors import UserError
+from kdas_tf.models.heads import ReIDHead
+
+_RESNET_LAST_STAGE = "conv5_block1_"
+
+
+def backbones() -> dict[str, tuple[Callable[..., keras.Model], Callable[..., Any]]]:
+    """Names the backbones of keras.applications: {name: (constructor, preprocess_input)}."""
+    found = {}
+    for _, module in inspect.getmembers(keras.applications, inspect.ismodule):
+        preprocess = getattr(module, "preprocess_input", None)
+        for name, member in inspect.getmembers(module, inspect.isfunction):
+            if preprocess is not None and name[0].isupper():
+                found[name] = (member, preprocess)
+    return found
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class Teacher(keras.Model):
+    """A keras.applications backbone under a BN neck and a classifier, fine-tuned for Re-ID (section 3.2.2).
+
+    Args:
+        backbone: name of a constructor in keras.applications.
+        num_identities: number of training identities.
+        image_size: (height, width) that the backbone sees, in pixels; other images are resized to it.
+        weights: "imagenet" (downloaded by Keras), a file of weights without top, or None.
+        last_stride: 1 keeps the resolution of ResNet's last stage (Luo et al., 2019); None leaves the backbone as is.
+        backbone_arguments: more arguments of the constructor, for example {"alpha": 0.35}.
+
+    Input shape: `[batch, height, width, 3]`, RGB in 0..255. Output: `ReIDOutput`.
+
+    Raises:
+        UserError: no such backbone, weights that cannot be read or do not fit, a last_stride it cannot have.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        num_identities: int,
+        *,
+        image_size: tuple[int, int] = (384, 128),
+        weights: str | None = None,
+        last_stride: int | None = None,
+        backbone_arguments: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.config = {
+            "backbone": backbone,
+            "num_identities": num_identities,
+            "image_size": tuple(image_size),
+            "last_stride": last_stride,
+            "backbone_arguments": dict(backbone_arguments or {}),
+        }
+        known = backbones()
+        if backbone not in known:
+            raise UserError(
+                f"Expected a backbone of keras.applications ({', '.join(sorted(known))}), got {backbone!r}."
+            )
+        constructor, self.preprocess = known[backbone]
+        self.backbone = _make_backbone(constructor, weights, image_size, self.config["backbone_arguments"])
+        if last_stride is not None:
+            self.backbone = _with_last_stride(self.backbone, last_stride)
+        self.head = ReIDHead(num_identities, name="head", dtype=self.dtype_policy)
+        self.head.build(self.backbone.output_shape)
+        self.built = True
+
+    def call(self, images, training: bool = False):
+        images = ops.cast(images, self.compute_dtype)
+        if tuple(images.shape[1:3]) != self.config["image_size"]:
+            images = ops.image.resize(images, self.config["image_size"], interpolation="bilinear")
+        return self.head(self.backbone(self.preprocess(images), training=training), training=training)
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+
+def _make_backbone(constructor, weights, image_size, arguments) -> keras.Model:
+    """Builds the backbone and loads its weights, with errors for people."""
+    path = None if weights in (None, "imagenet") else Path(str(weights))
+    if path is not None and not path.is_file():
+        raise UserError(f'Expected weights to be "imagenet", a file or None, but there is no file {path}.')
+    try:
+        backbone = constructor(
+            include_top=False,
+            weights=weights if path is None else None,
+            input_shape=(*image_size, 3),
+            **{"include_preprocessing": False, **arguments}
+            if "include_preprocessing" in inspect.signature(constructor).parameters
+            else arguments,
+        )
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"keras.applications cannot make the teacher's backbone: {_first_line(error)}") from error
+    if path is not None:
+        try:
+            backbone.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            raise UserError(
+                f"The weights in {path} do not fit {constructor.__name__} without top: {_first_line(error)}"
+            ) from error
+    return backbone
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _with_last_stride(backbone: keras.Model, stride: int) -> keras.Model:
+    """Rebuilds a ResNet with another stride in its last stage; the weights stay."""
+    last = [layer.name for layer in backbone.layers if layer.name.startswith(_RESNET_LAST_STAGE)]
+    if stride not in (1, 2) or not last:
+        raise UserError(
+            f"last_stride can be 1 or 2 and only for ResNets of keras.applications, got {stride} for {backbone.name}."
+        )
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if layer.name in last and tuple(config.get("strides", ())) == (2, 2):
+            config["strides"] = (stride, stride)
+        return type(layer).from_config(config)
+
+    changed = keras.models.clone_model(backbone, clone_function=clone)
+    changed.set_weights(backbone.get_weights())
+    return changed
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class TeacherTable(keras.layers.Layer):
+    """A teacher that was run before: a table of logits, looked up by image.
+
+    Args:
+        logits: `[training images, identities]`.
+
+    Call arguments: positions of images in the training split, `[batch]`. Output: logits `[batch, identities]`.
+    """
+
+    def __init__(self, logits: np.ndarray, **kwargs: Any):
+        super().__init__(trainable=False, **kwargs)
+        self.table = self.add_weight(name="logits", shape=logits.shape, trainable=False, autocast=False)
+        self.table.assign(logits)
+        self.built = True
+
+    def call(self, index):
+        return ops.take(self.table, index, axis=0)
+
+
+def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequence[int]) -> np.ndarray:
+    """Reads a file of logits per image and puts it into the order of the training split.
+
+    The file is an `.npz` with `images` (file names without folder, `[n]`), `logits` (`[n, identities]`, float) and
+    `identities` (the identity that each column stands for; ascending if it is missing).
+
+    Args:
+        path: the file.
+        image_names: file names of the training images, without folder.
+        identities: the training identities, ascending.
+
+    Returns:
+        float32 `[training images, identities]`.
+
+    Raises:
+        UserError: the file cannot be read, lacks images or identities, or holds numbers that are not finite.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = [str(name) for name in arrays["images"]]
+            logits = np.asarray(arrays["logits"], np.float32)
+            columns = [int(i) for i in arrays["identities"]] if "identities" in arrays else sorted(identities)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"Expected {path} to be an .npz file with `images` and `logits`, but it cannot be read: {_first_line(error)}"
+        ) from error
+    if logits.shape != (len(names), len(columns)) or not np.isfinite(logits).all():
+        raise UserError(
+            f"Expected {path} to hold finite logits [{len(names)} images, {len(columns)} identities], "
+            f"got shape {logits.shape}{'' if np.isfinite(logits).all() else ' with values that are not finite'}."
+        )
+    row, column = {n: i for i, n in enumerate(names)}, {n: i for i, n in enumerate(columns)}
+    missing = [name for name in image_names if name not in row]
+    missing_identities = [identity for identity in identities if identity not in column]
+    if missing or missing_identities:
+        raise UserError(
+            f"{path} must cover every training image and identity, but lacks {len(missing)} images"
+            f"{f', the first {missing[0]}' if missing else ''}, and {len(missing_identities)} identities"
+            f"{f', the first {missing_identities[0]}' if missing_identities else ''}."
+        )
+    return logits[[row[name] for name in image_names]][:, [column[identity] for identity in identities]]

@@ -1,0 +1,61 @@
+"""Stage 1: finds or renders the photographs, checks every one, and writes their index."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kdas_tf.data import market1501, records, synthetic, verify
+from kdas_tf.data.records import ReIDData
+from kdas_tf.stages.reporting import progress_line
+
+RESULT = "dataset.json"
+
+
+def run(
+    *,
+    workdir: Path,
+    data_dir: str | None = None,
+    reader: Callable[[Path], ReIDData] = market1501.read,
+    render: Callable[..., None] = synthetic.write_dataset,
+) -> None:
+    """Writes `dataset.json`, the index of all usable photographs.
+
+    Args:
+        workdir: folder of the run.
+        data_dir: folder of the data set; None renders the embedded one into the stage's folder.
+        reader: reads the folder.
+        render: renders the embedded data set.
+
+    Raises:
+        UserError: the folder holds no such data set, or too little of one.
+    """
+    folder = workdir / "data"
+    root = Path(data_dir) if data_dir is not None else folder / "embedded"
+    if data_dir is None:
+        render(root, progress=progress_line("data: rendering people"))
+    data = verify.drop_damaged(reader(root), progress=progress_line("data: checking images"))
+    kept, skipped = verify.keep_trainable(data.train, identities_per_batch=2)
+    data = ReIDData(data.name, tuple(kept), data.query, data.gallery, (*data.skipped, *skipped))
+    print(market1501.describe(data), flush=True)
+    records.save(data, folder / RESULT)
+
+
+def load(workdir: Path) -> ReIDData:
+    """Reads what the stage wrote."""
+    return records.load(workdir / "data" / RESULT)
+
+
+def plan(*, workdir: Path, data_dir: str | None = None, **arguments: Any) -> list[str]:
+    """Says what the stage would do."""
+    if (workdir / "data" / RESULT).exists():
+        return [f"uses {workdir / 'data' / RESULT}"]
+    return [f"reads {data_dir}" if data_dir else f"renders the embedded people into {workdir / 'data' / 'embedded'}"]
+
+
+def count_identities(*, workdir: Path, data_dir: str | None = None, **arguments: Any) -> int:
+    """Number of training identities, for estimates: from the index, the data set, or the renderer's default."""
+    if (workdir / "data" / RESULT).exists():
+        return len(records.relabel(load(workdir).train)[1])
+    if data_dir is not None:
+        return len(records.relabel(arguments.get("reader", market1501.read)(Path(data_dir)).train)[1])
+    return 150

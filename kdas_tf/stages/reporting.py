@@ -1,0 +1,36 @@
+"""What all stages print and write alike."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def progress_line(title: str) -> Callable[[int, int], None]:
+    """Makes a callback (done, total) that tells people how far something is and how long it will take.
+
+    On a terminal one line is rewritten; elsewhere a line is printed every ten seconds.
+    """
+    started = last = time.monotonic()
+    live = sys.stdout.isatty()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < (0.2 if live else 10):
+            return
+        last = now
+        left = (now - started) / max(done, 1) * (total - done)
+        text = f"{title}: {done}/{total}" + (f", {left:.0f} s left" if done < total else f", {now - started:.0f} s")
+        print(f"\r{text}   " if live else text, end="\n" if done == total or not live else "", flush=True)
+
+    return report
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON atomically."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

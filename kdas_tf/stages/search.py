@@ -1,0 +1,185 @@
+"""Stage 3: searches the architecture and leaves it as data and as pictures."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdas_tf import genotype, schedules
+from kdas_tf.data.pipeline import balanced_batches, naming_damaged_images
+from kdas_tf.data.records import relabel
+from kdas_tf.data.sampler import steps_per_epoch
+from kdas_tf.data.splits import half_split
+from kdas_tf.data.transforms import Augmentation
+from kdas_tf.losses.objective import Objective
+from kdas_tf.models.batch_norm import configure_batch_norm
+from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters
+from kdas_tf.stages import data as data_stage
+from kdas_tf.stages import teacher as teacher_stage
+from kdas_tf.training import pictures
+from kdas_tf.training.board import ArchitectureLog, Board
+from kdas_tf.training.checkpoints import Checkpoints
+from kdas_tf.training.fitting import fit
+from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.steps import SearchModel, replicas
+
+RESULT = "genotype.json"
+
+
+def run(
+    *,
+    workdir: Path,
+    seed: int,
+    strategy: tf.distribute.Strategy,
+    image_size: tuple[int, int],
+    channels: int = 32,
+    cells: int = 8,
+    reductions: Sequence[int] = PAPER_REDUCTIONS,
+    student_channels: int = 64,
+    epochs: int = 200,
+    identities_per_batch: int = 8,
+    images_per_identity: int = 2,
+    learning_rate: float = 0.1,
+    final_learning_rate: float = 0.001,
+    weight_optimizer: Callable[..., keras.optimizers.Optimizer] = momentum_sgd,
+    alpha_learning_rate: float = 0.02,
+    alpha_optimizer: Callable[..., keras.optimizers.Optimizer] = adam,
+    temperature: Callable[[float], float] = schedules.linear_temperature,
+    augmentation: Callable[[], Augmentation] = Augmentation,
+    objective: Callable[[], Objective] = Objective,
+    picture_every: int = 10,
+) -> None:
+    """Writes `genotype.json`, and pictures of it and of the alphas.
+
+    Args:
+        workdir: folder of the run.
+        seed: of weights, the split, batches and augmentation.
+        strategy: devices.
+        image_size: (height, width) in pixels.
+        channels: C of the supernet.
+        cells: number of cells.
+        reductions: positions of the reduction cells, counted from 0.
+        student_channels: C of the network whose parameters are logged.
+        epochs: of the search.
+        identities_per_batch: P.
+        images_per_identity: K.
+        learning_rate: of the weights at the start.
+        final_learning_rate: of the weights at the end of a cosine.
+        weight_optimizer: makes the weights' optimizer from a learning rate.
+        alpha_learning_rate: of the architecture parameters.
+        alpha_optimizer: makes their optimizer from a learning rate.
+        temperature: T as a function of the epoch.
+        augmentation: makes the augmentation.
+        objective: makes the objective of Eq. 9.
+        picture_every: epochs between two pictures in TensorBoard.
+
+    Raises:
+        UserError: an argument is out of its range, or an earlier stage's result cannot be used.
+    """
+    folder, data = workdir / "search", data_stage.load(workdir)
+    labels, identities = relabel(data.train)
+    halves = dict(zip(("train", "val"), half_split(labels, seed), strict=True))
+    network_arguments = {"image_size": image_size, "cells": cells, "reductions": reductions}
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        supernet = Supernet(len(identities), channels=channels, name="supernet", **network_arguments)
+        configure_batch_norm(supernet, synchronized=replicas() > 1)
+        model = SearchModel(supernet, teacher_stage.load(workdir), objective(), num_identities=len(identities))
+        model.compile(
+            weight_optimizer(learning_rate=learning_rate),
+            alpha_optimizer(learning_rate=alpha_learning_rate),
+            jit_compile=False,
+        )
+    print(f"search: supernet of {cells} cells, {teacher_stage.count(supernet) / 1e6:.2f} M parameters", flush=True)
+
+    def batches(epoch: int) -> tf.data.Dataset:
+        parts = {
+            name: balanced_batches(
+                data.train,
+                labels,
+                half,
+                image_size=image_size,
+                identities_per_batch=identities_per_batch,
+                images_per_identity=images_per_identity,
+                augmentation=augmentation(),
+                seed=2 * seed + number,  # or both halves would show the same people with the same augmentation
+                start_epoch=epoch,
+                epochs=epochs,
+            )
+            for number, (name, half) in enumerate(halves.items())
+        }
+        return tf.data.Dataset.zip(parts)
+
+    board = Board(workdir / "tensorboard" / "search", next(iter(batches(0)))["train"])
+    student = {"num_identities": len(identities), "channels": student_channels, **network_arguments}
+    log = ArchitectureLog(supernet, board, student, picture_every=picture_every)
+    with naming_damaged_images(data.train):
+        fit(
+            model,
+            batches,
+            stage="search",
+            workdir=workdir,
+            epochs=epochs,
+            steps_per_epoch=min(
+                steps_per_epoch(len(half), identities_per_batch * images_per_identity) for half in halves.values()
+            ),
+            checkpoints=Checkpoints(
+                folder / "checkpoints",
+                {
+                    "network": supernet,
+                    "weight_optimizer": model.optimizer,
+                    "alpha_optimizer": model.alpha_optimizer,
+                    "temperature": model.temperature,
+                },
+            ),
+            board=board,
+            temperature=temperature,
+            learning_rate=lambda epoch: schedules.cosine(
+                epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
+            ),
+            callbacks=[log],
+            shown=("total", "val_total", "temperature", "entropy_normal", "entropy_reduce"),
+        )
+    origin = {"data": data.name, "identities": len(identities), "seed": seed, "epochs": epochs, "channels": channels}
+    _leave(folder, log.alphas(), {**origin, "cells": cells, "image_size": list(image_size)}, student)
+
+
+def _leave(folder: Path, alphas: dict[str, np.ndarray], origin: dict[str, Any], student: dict[str, Any]) -> None:
+    """Derives the genotype and writes pictures and, last, the file."""
+    found = genotype.derive(**alphas)
+    parameters = derived_parameters(found, **student)
+    for name, alpha in alphas.items():
+        pictures.save(pictures.alpha_heatmap(alpha, name), folder / f"{name}.png")
+    pictures.save(pictures.draw_genotype(found, "Derived genotype"), folder / "genotype.png")
+    genotype.save(folder / RESULT, found, **alphas, derived_from={**origin, "derived_parameters": parameters})
+    for cell in ("normal", "reduce"):
+        print(f"search: {cell} cell  " + " | ".join(" + ".join(f"{o} {s}" for o, s in n) for n in found.nodes(cell)))
+    print(f"search: {parameters / 1e6:.2f} M trainable parameters at C = {student['channels']}", flush=True)
+
+
+def plan(
+    *,
+    workdir: Path,
+    num_identities: int,
+    image_size: tuple[int, int],
+    channels: int = 32,
+    cells: int = 8,
+    reductions: Sequence[int] = PAPER_REDUCTIONS,
+    **arguments: Any,
+) -> list[str]:
+    """Says what the stage would do, with parameters and memory."""
+    with keras.StatelessScope():
+        supernet = Supernet(
+            num_identities, image_size=image_size, channels=channels, cells=cells, reductions=reductions
+        )
+    batch = arguments.get("identities_per_batch", 8) * arguments.get("images_per_identity", 2)
+    parameters = teacher_stage.count(supernet)
+    memory = supernet.activation_bytes(batch) + 4 * parameters * 4
+    return [
+        f"supernet: {cells} cells, C = {channels}, {image_size[0]}x{image_size[1]}, {parameters / 1e6:.2f} M parameters",
+        f"{arguments.get('epochs', 200)} epochs of batches of {batch}",
+        f"memory of a step: about {memory / 1e9:.1f} GB beside the program's own 0.6 GB",
+    ]

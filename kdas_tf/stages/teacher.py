@@ -1,0 +1,219 @@
+"""Stage 2: fine-tunes the teacher with L_c + L_t, or takes over logits that somebody else computed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdas_tf import schedules
+from kdas_tf.data.pipeline import balanced_batches, naming_damaged_images, ordered_batches
+from kdas_tf.data.records import ReIDData, relabel
+from kdas_tf.data.sampler import steps_per_epoch
+from kdas_tf.data.transforms import Augmentation
+from kdas_tf.errors import UserError
+from kdas_tf.losses.objective import Objective
+from kdas_tf.models.batch_norm import configure_batch_norm
+from kdas_tf.models.teacher import Teacher, TeacherTable, read_logits
+from kdas_tf.stages import data as data_stage
+from kdas_tf.stages.judging import judge, summary
+from kdas_tf.stages.reporting import progress_line, write_json
+from kdas_tf.training.board import Board
+from kdas_tf.training.checkpoints import Checkpoints
+from kdas_tf.training.fitting import fit
+from kdas_tf.training.optimizers import adam
+from kdas_tf.training.steps import TrainingModel, replicas
+
+RESULT = "teacher.json"
+WEIGHTS = "teacher.weights.h5"
+TABLE = "logits.npy"
+VIEWS = ("augmented", "clean")
+
+
+def run(
+    *,
+    workdir: Path,
+    seed: int,
+    strategy: tf.distribute.Strategy,
+    image_size: tuple[int, int],
+    backbone: str = "ResNet50",
+    weights: str | None = "imagenet",
+    last_stride: int | None = None,
+    backbone_arguments: dict[str, Any] | None = None,
+    teacher_image_size: tuple[int, int] | None = None,
+    logits: str | None = None,
+    view: str = "augmented",
+    epochs: int = 60,
+    identities_per_batch: int = 16,
+    images_per_identity: int = 4,
+    learning_rate: float = 3.5e-4,
+    final_learning_rate: float = 3.5e-6,
+    optimizer: Callable[..., keras.optimizers.Optimizer] = adam,
+    label_smoothing: float = 0.0,
+    augmentation: Callable[[], Augmentation] = Augmentation,
+    objective: Callable[[], Objective] = Objective,
+) -> None:
+    """Writes `teacher.json` beside the weights, or beside a table of logits.
+
+    Args:
+        workdir: folder of the run.
+        seed: of weights, batches and augmentation.
+        strategy: devices.
+        image_size: (height, width) of the photographs in pixels.
+        backbone: name in keras.applications.
+        weights: of the backbone: "imagenet", a file, or None.
+        last_stride: stride of a ResNet's last stage, None for the usual 2.
+        backbone_arguments: more arguments of the backbone.
+        teacher_image_size: what the backbone sees, if it is not `image_size`.
+        logits: file of logits per image (`kdas_tf.models.teacher.read_logits`); nothing is trained then.
+        view: "augmented" runs the teacher on what the student sees, "clean" once on every image as it is.
+        epochs: of fine-tuning.
+        identities_per_batch: P.
+        images_per_identity: K.
+        learning_rate: at the start.
+        final_learning_rate: at the end of a cosine.
+        optimizer: makes the optimizer from a learning rate.
+        label_smoothing: of the labels.
+        augmentation: makes the augmentation.
+        objective: makes the objective; the temperature is 0, so it is L_c + L_t.
+
+    Raises:
+        UserError: an argument is out of its range, or a file cannot be used.
+    """
+    if view not in VIEWS:
+        raise UserError(f"Expected teacher.run.view to be one of {VIEWS}, got {view!r}.")
+    folder, data = workdir / "teacher", data_stage.load(workdir)
+    labels, identities = relabel(data.train)
+    if logits is not None:
+        table = read_logits(logits, [Path(record.path).name for record in data.train], identities)
+        _finish_with_table(folder, table, {"logits": str(logits)})
+        return
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        network = Teacher(
+            backbone,
+            len(identities),
+            image_size=teacher_image_size or image_size,
+            weights=weights,
+            last_stride=last_stride,
+            backbone_arguments=backbone_arguments,
+        )
+        configure_batch_norm(network, synchronized=replicas() > 1, momentum=0.9)
+        model = TrainingModel(
+            network, None, objective(), num_identities=len(identities), label_smoothing=label_smoothing
+        )
+        model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
+    print(f"teacher: {backbone}, {count(network) / 1e6:.1f} M trainable parameters, {len(identities)} identities")
+
+    def batches(epoch: int) -> tf.data.Dataset:
+        return balanced_batches(
+            data.train,
+            labels,
+            range(len(labels)),
+            image_size=image_size,
+            identities_per_batch=identities_per_batch,
+            images_per_identity=images_per_identity,
+            augmentation=augmentation(),
+            seed=seed,
+            start_epoch=epoch,
+            epochs=epochs,
+        )
+
+    with naming_damaged_images(data.train):
+        fit(
+            model,
+            batches,
+            stage="teacher",
+            workdir=workdir,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch(len(labels), identities_per_batch * images_per_identity),
+            checkpoints=Checkpoints(folder / "checkpoints", {"network": network, "optimizer": model.optimizer}),
+            board=Board(workdir / "tensorboard" / "teacher"),
+            temperature=lambda epoch: 0.0,
+            learning_rate=lambda epoch: schedules.cosine(
+                epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
+            ),
+            shown=("total", "distillation", "triplet"),
+        )
+    result = judge(network, data, image_size=image_size, title="teacher")
+    results = summary(result) if result else {}
+    if results:
+        print("teacher: " + "  ".join(f"{name} {value:.1f}" for name, value in results.items()), flush=True)
+    if view == "clean":
+        _finish_with_table(folder, clean_logits(network, data, image_size), {"results": results})
+    else:
+        _save_weights(network, folder / WEIGHTS)
+        content = {"kind": "network", "config": network.config, "results": results, "parameters": count(network)}
+        write_json(folder / RESULT, content)
+
+
+def clean_logits(network: keras.Model, data: ReIDData, image_size: tuple[int, int]) -> np.ndarray:
+    """Logits `[training images, identities]` of every training image as it is, not augmented."""
+    report = progress_line("teacher: clean view of the training images")
+    parts, done = [], 0
+    forward = tf.function(lambda images: network(images, training=False).logits)
+    for batch in ordered_batches(data.train, image_size=image_size, batch_size=64):
+        parts.append(forward(batch["image"]).numpy())
+        done += len(parts[-1])
+        report(done, len(data.train))
+    return np.concatenate(parts)
+
+
+def _finish_with_table(folder: Path, logits: np.ndarray, origin: dict[str, Any]) -> None:
+    partial = folder / f"partial.{TABLE}"
+    np.save(partial, logits, allow_pickle=False)
+    partial.replace(folder / TABLE)
+    write_json(folder / RESULT, {"kind": "table", **origin})
+
+
+def _save_weights(network: keras.Model, path: Path) -> None:
+    partial = path.with_name("partial." + path.name)
+    network.save_weights(partial)
+    partial.replace(path)
+
+
+def load(workdir: Path) -> Teacher | TeacherTable:
+    """Loads what the stage wrote; call it inside the strategy's scope."""
+    folder = workdir / "teacher"
+    try:
+        content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        if content["kind"] == "table":
+            return TeacherTable(np.load(folder / TABLE, allow_pickle=False), name="teacher")
+        network = Teacher(weights=None, **content["config"])
+        network.load_weights(folder / WEIGHTS)
+        return network
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The teacher in {folder} cannot be read ({type(error).__name__}: {error}). "
+            "Delete that folder and run the teacher stage again."
+        ) from error
+
+
+def count(network: keras.Model) -> int:
+    """Number of trainable parameters."""
+    return sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+
+
+def plan(
+    *, workdir: Path, num_identities: int, image_size: tuple[int, int], backbone: str = "ResNet50", **arguments: Any
+) -> list[str]:
+    """Says what the stage would do, with parameters."""
+    if arguments.get("logits"):
+        return [f"takes the logits in {arguments['logits']}"]
+    size = arguments.get("teacher_image_size") or image_size
+    with keras.StatelessScope():
+        network = Teacher(
+            backbone,
+            num_identities,
+            image_size=size,
+            weights=None,
+            last_stride=arguments.get("last_stride"),
+            backbone_arguments=arguments.get("backbone_arguments"),
+        )
+    return [
+        f"fine-tunes {backbone} at {size[0]}x{size[1]} for {arguments.get('epochs', 60)} epochs, "
+        f"{count(network) / 1e6:.1f} M trainable parameters"
+    ]

@@ -1,0 +1,87 @@
+"""TensorBoard: the numbers of every epoch, and in search the alphas and the genotype as pictures."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdas_tf import genotype
+from kdas_tf.models.networks import Supernet, derived_parameters
+from kdas_tf.training import pictures
+
+
+class Board(keras.callbacks.Callback):
+    """Writes every logged number to TensorBoard, and one batch as the network sees it.
+
+    Args:
+        folder: of TensorBoard's event files.
+        batch: {"image", "label"} of one batch, or None.
+    """
+
+    def __init__(self, folder: Path, batch=None):
+        super().__init__()
+        self.writer = tf.summary.create_file_writer(str(folder))
+        if batch is not None:
+            images = np.asarray(batch["image"])[:16]
+            self.picture("batch", pictures.image_grid(images, [str(label) for label in batch["label"][:16]]), 0)
+
+    def picture(self, name: str, figure, epoch: int) -> None:
+        """Writes one figure."""
+        with self.writer.as_default():
+            tf.summary.image(name, pictures.to_array(figure)[None], step=epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.writer.as_default():
+            for name, value in (logs or {}).items():
+                if isinstance(value, (list, tuple)):
+                    tf.summary.histogram(name, value, step=epoch + 1)
+                else:
+                    tf.summary.scalar(name, value, step=epoch + 1)
+
+    def on_train_end(self, logs=None):
+        self.writer.flush()
+
+
+class ArchitectureLog(keras.callbacks.Callback):
+    """Adds to every epoch's logs what a search needs to be trusted, and draws alphas and genotype now and then.
+
+    Logged: the entropy of every edge (nats) and their means, skip connections and trainable parameters of the network
+    that would be derived now.
+
+    Args:
+        supernet: what is searched.
+        board: where the pictures go.
+        student: arguments of the network that would be derived: num_identities, image_size, channels, cells,
+            reductions.
+        picture_every: epochs between two pictures.
+    """
+
+    def __init__(self, supernet: Supernet, board: Board, student: dict, *, picture_every: int = 10):
+        super().__init__()
+        self.supernet = supernet
+        self.board = board
+        self.student = student
+        self.picture_every = picture_every
+
+    def on_epoch_end(self, epoch, logs=None):
+        alphas = self.alphas()
+        current = genotype.derive(**alphas)
+        if logs is not None:
+            for kind in ("normal", "reduce"):
+                entropies = genotype.entropies(alphas[f"alpha_{kind}"])
+                logs[f"entropies_{kind}"] = entropies
+                logs[f"entropy_{kind}"] = float(np.mean(entropies))
+            logs["skip_connections"] = float(current.skip_count("normal") + current.skip_count("reduce"))
+            logs["derived_parameters"] = float(derived_parameters(current, **self.student))
+        if (epoch + 1) % self.picture_every == 0 or epoch == 0:
+            self.board.picture("genotype", pictures.draw_genotype(current, f"After epoch {epoch + 1}"), epoch + 1)
+            for name, alpha in alphas.items():
+                self.board.picture(name, pictures.alpha_heatmap(alpha, f"{name}, epoch {epoch + 1}"), epoch + 1)
+
+    def alphas(self) -> dict[str, np.ndarray]:
+        """The architecture parameters as arrays."""
+        return {
+            "alpha_normal": np.asarray(keras.ops.convert_to_numpy(self.supernet.alpha_normal)),
+            "alpha_reduce": np.asarray(keras.ops.convert_to_numpy(self.supernet.alpha_reduce)),
+        }

@@ -1,0 +1,169 @@
+"""Keras callbacks: the temperature, progress for people, metrics for programs, checkpoints."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from kdas_tf.errors import UserError
+from kdas_tf.training.checkpoints import Checkpoints
+
+
+class TemperatureCallback(keras.callbacks.Callback):
+    """Anneals the temperature of the distillation loss (Algorithm 1, line 4).
+
+    Args:
+        schedule: gives T for an epoch, counted from 0.
+    """
+
+    def __init__(self, schedule: Callable[[float], float]):
+        super().__init__()
+        self.schedule = schedule
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.temperature.assign(self.schedule(epoch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["temperature"] = float(self.model.temperature.value)
+
+
+class LearningRateCallback(keras.callbacks.Callback):
+    """Sets the learning rate of the model's (weight) optimizer, and logs it.
+
+    Args:
+        schedule: gives the learning rate for an epoch, counted from 0.
+    """
+
+    def __init__(self, schedule: Callable[[float], float]):
+        super().__init__()
+        self.schedule = schedule
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = self.schedule(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops a run whose objective is no longer finite, before it is checkpointed."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        numbers = {name: value for name, value in (logs or {}).items() if not isinstance(value, (list, tuple))}
+        wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
+        if wrong:
+            raise UserError(
+                f"The run has diverged: {', '.join(wrong)} became not finite in epoch {epoch + 1}. The checkpoint of "
+                "the epoch before is kept; lower the learning rate (or limit gradient_norm) and choose a new --workdir."
+            )
+
+
+class CheckpointCallback(keras.callbacks.Callback):
+    """Saves a checkpoint after every epoch."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        super().__init__()
+        self.checkpoints = checkpoints
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.checkpoints.save(epoch + 1)
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """Appends a line of JSON for every epoch to `metrics.jsonl`.
+
+    Lines of the same stage from epochs that are done again (after a kill between two checkpoints) are dropped first.
+
+    Args:
+        path: the file, which the stages share.
+        stage: name of the stage.
+        start_epoch: first epoch of this run.
+    """
+
+    def __init__(self, path: Path, stage: str, start_epoch: int):
+        super().__init__()
+        self.path = path
+        self.stage = stage
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if not self._is_redone(line, start_epoch)]
+        if len(kept) != len(lines):
+            partial = path.with_name(path.name + ".partial")
+            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            partial.replace(path)
+
+    def _is_redone(self, line: str, start_epoch: int) -> bool:
+        try:
+            entry = json.loads(line)
+            return entry["stage"] == self.stage and entry["epoch"] > start_epoch
+        except (ValueError, KeyError, TypeError):
+            return True  # cut off when the run was killed
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {
+            name: [float(v) for v in value] if isinstance(value, (list, tuple)) else float(value)
+            for name, value in (logs or {}).items()
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": self.stage, "epoch": epoch + 1, **values}) + "\n")
+
+
+class Progress(keras.callbacks.Callback):
+    """Tells people how far a stage is and how long it will take.
+
+    One line an epoch; on a terminal also the step inside the epoch. The first epoch is not counted in the estimate
+    once there is a second, because it includes the compilation of the step.
+
+    Args:
+        stage: name of the stage.
+        epochs: number of epochs of the stage.
+        steps: steps in an epoch.
+        shown: names of the logged values to show.
+    """
+
+    def __init__(self, stage: str, epochs: int, steps: int, shown: tuple[str, ...] = ("total",)):
+        super().__init__()
+        self.stage = stage
+        self.epochs = epochs
+        self.steps = steps
+        self.shown = shown
+        self.seconds: list[float] = []
+        self.live = sys.stdout.isatty()
+
+    def on_train_begin(self, logs=None):
+        print(f"{self.stage}: compiling the first step ...", flush=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = self.last_shown = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        if not self.seconds and batch == 0:
+            print(f"{self.stage}: first step after {now - self.started:.1f} s", flush=True)
+        if self.live and now - self.last_shown > 1:
+            self.last_shown = now
+            print(f"\r{self.stage}: step {batch + 1}/{self.steps} ", end="", flush=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.monotonic() - self.started)
+        steady = self.seconds[1:] or self.seconds
+        left = sum(steady) / len(steady) * (self.epochs - epoch - 1)
+        values = "  ".join(f"{name} {logs[name]:.3f}" for name in self.shown if logs and name in logs)
+        start = "\r" if self.live else ""
+        print(
+            f"{start}{self.stage}: epoch {epoch + 1}/{self.epochs}  {values}  {self.seconds[-1]:.1f} s  "
+            f"time left {clock(left)}",
+            flush=True,
+        )
+
+
+def clock(seconds: float) -> str:
+    """Writes a duration as h:mm:ss or m:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

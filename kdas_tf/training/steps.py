@@ -1,0 +1,165 @@
+"""The train steps: what one batch does to a network's weights, and in search to the architecture parameters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kdas_tf.losses.distillation import soft_targets
+from kdas_tf.losses.objective import Objective, Terms
+from kdas_tf.models.networks import Supernet
+from kdas_tf.models.teacher import TeacherTable
+
+Batch = Mapping[str, tf.Tensor]
+
+
+class DistilledModel(keras.Model):
+    """A network in training: with its teacher, the objective and the temperature.
+
+    Args:
+        network: what learns; returns `ReIDOutput`.
+        teacher: a network that returns `ReIDOutput`, a table of logits, or None where T stays 0.
+        objective: of Eq. 9.
+        num_identities: number of training identities.
+        label_smoothing: of the labels, where T is 0.
+
+    Batches are {"image": `[batch, height, width, 3]`, "label": `[batch]`, "index": `[batch]`}.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        teacher: keras.Model | TeacherTable | None,
+        objective: Objective,
+        *,
+        num_identities: int,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__()
+        self.network = network
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.trainable = False
+        self.objective = objective
+        self.num_identities = num_identities
+        self.label_smoothing = label_smoothing
+        # In a weight, because a Python number would be frozen into the compiled step.
+        self.temperature = self.add_weight(name="temperature", shape=(), initializer="zeros", trainable=False)
+        self.built = True
+
+    def call(self, images, training: bool = False):
+        return self.network(images, training=training)
+
+    def new_metrics(self, prefix: str = "") -> dict[str, keras.metrics.Mean]:
+        """Makes one running mean for each term of the objective."""
+        return {name: keras.metrics.Mean(name=prefix + name) for name in Terms._fields}
+
+    def targets(self, batch: Batch):
+        """What the student should say about a batch (Eq. 5); runs the teacher only where T > 0."""
+        teacher = self.teacher
+
+        def teacher_logits():
+            if teacher is None:
+                return tf.zeros([tf.shape(batch["label"])[0], self.num_identities])
+            if isinstance(teacher, TeacherTable):
+                return teacher(batch["index"])
+            return teacher(batch["image"], training=False).logits
+
+        smoothing = self.label_smoothing
+        return soft_targets(
+            teacher_logits, batch["label"], self.num_identities, self.temperature, label_smoothing=smoothing
+        )
+
+    def terms(self, batch: Batch, targets) -> Terms:
+        """Computes the objective on this replica's part of a batch, mining triplets in the whole of it."""
+        output = self.network(batch["image"], training=True)
+        return self.objective(
+            targets=targets,
+            logits=output.logits,
+            temperature=self.temperature,
+            features=gather(output.features),
+            labels=gather(batch["label"]),
+            replicas=replicas(),
+        )
+
+    def descend(
+        self,
+        batch: Batch,
+        targets,
+        variables: Sequence[keras.Variable],
+        optimizer: keras.optimizers.Optimizer,
+        metrics: Mapping[str, keras.metrics.Metric],
+    ) -> None:
+        """One gradient step of the objective on some of the variables."""
+        with tf.GradientTape() as tape:
+            terms = self.terms(batch, targets)
+            loss = optimizer.scale_loss(terms.total)
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        optimizer.apply(gradients, variables)
+        for name, value in terms._asdict().items():
+            metrics[name].update_state(value * replicas())
+
+
+class TrainingModel(DistilledModel):
+    """Trains all weights of a network: the teacher (T = 0) and the derived student."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.means = self.new_metrics()
+
+    def compile(self, optimizer: keras.optimizers.Optimizer, **kwargs: Any) -> None:
+        super().compile(optimizer=optimizer, **kwargs)
+        self.optimizer.build(self.network.trainable_variables)
+
+    def train_step(self, batch: Batch) -> dict[str, Any]:
+        self.descend(batch, self.targets(batch), self.network.trainable_variables, self.optimizer, self.means)
+        return {name: mean.result() for name, mean in self.means.items()}
+
+
+class SearchModel(DistilledModel):
+    """Searches: alternates first-order steps on weights and on architecture parameters (Algorithm 1).
+
+    Batches are {"train": a batch of D_train, "val": a batch of D_val}.
+    """
+
+    def __init__(self, network: Supernet, *args: Any, **kwargs: Any):
+        super().__init__(network, *args, **kwargs)
+        self.train_means = self.new_metrics()
+        self.val_means = self.new_metrics("val_")
+
+    def compile(
+        self,
+        weight_optimizer: keras.optimizers.Optimizer,
+        alpha_optimizer: keras.optimizers.Optimizer,
+        **kwargs: Any,
+    ) -> None:
+        super().compile(optimizer=weight_optimizer, **kwargs)
+        self.alpha_optimizer = alpha_optimizer
+        self.optimizer.build(self.network.network_weights)
+        self.alpha_optimizer.build(self.network.alphas)
+
+    def train_step(self, batches: Mapping[str, Batch]) -> dict[str, Any]:
+        train, val = batches["train"], batches["val"]
+        both = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), train, val)
+        targets = tf.split(self.targets(both), 2)  # one pass of the teacher for both steps
+
+        # Algorithm 1, lines 5-6: w on a batch of D_train.
+        self.descend(train, targets[0], self.network.network_weights, self.optimizer, self.train_means)
+        # Lines 7-8: alpha on a batch of D_val, at the weights just updated (first order).
+        self.descend(val, targets[1], self.network.alphas, self.alpha_optimizer, self.val_means)
+
+        means = {**self.train_means, **{f"val_{name}": mean for name, mean in self.val_means.items()}}
+        return {name: mean.result() for name, mean in means.items()}
+
+
+def replicas() -> int:
+    """Number of replicas that share the global batch."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def gather(value):
+    """All replicas' parts of a tensor, joined along the batch; gradients flow back to each part."""
+    if replicas() == 1:
+        return value
+    return tf.distribute.get_replica_context().all_gather(value, axis=0)

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Lint, format, types, tests; stops at the first that fails: launch/test.sh [PYTEST ARGUMENT...]
+#
+# Without arguments: all tests but the slow ones. launch/test.sh tests: all tests. Other arguments go to pytest too.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+# Runs a command as a named stage and prints what it took.
+stage() {
+  local name="$1" status=0 begin="$SECONDS"
+  shift
+  echo "== $name"
+  "$@" || status=$? # of pytest also 5, when no test was collected
+  if [[ "$status" -ne 0 ]]; then
+    echo "== $name failed after $((SECONDS - begin)) s" >&2
+    exit "$status"
+  fi
+  echo "== $name: $((SECONDS - begin)) s"
+}
+
+stage "set-up" "$root/launch/setup.sh" --dev
+cd "$root"
+python="$root/.venv/bin/python"
+[[ $# -gt 0 ]] || set -- -m "not slow"
+stage "ruff check" "$python" -m ruff check
+stage "ruff format" "$python" -m ruff format --check
+stage "mypy" "$python" -m mypy
+stage "pytest" "$python" -m pytest "$@"

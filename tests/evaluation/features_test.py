@@ -1,0 +1,63 @@
+import keras
+import numpy as np
+import pytest
+
+from kdas_tf.evaluation.features import extract
+from kdas_tf.models.heads import ReIDHead
+
+
+class Network(keras.Model):
+    """A head on the pixels themselves, which counts how often it is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = ReIDHead(2)
+        self.head.build((None, None, None, 3))
+        self.traced = 0
+        self.built = True
+
+    def call(self, images, training=False):
+        self.traced += 1
+        return self.head(images, training=training)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).uniform(0, 255, (10, 4, 2, 3)).astype("float32")
+
+
+def batches_of(images, size):
+    return ({"image": images[i : i + size], "index": i} for i in range(0, len(images), size))
+
+
+def test_embeddings_are_those_of_inference_in_order_and_of_length_one(images):
+    network = Network()
+    network.head.neck.moving_mean.assign([100.0, 120.0, 140.0])
+    network.head.neck.moving_variance.assign([4.0, 1.0, 9.0])
+    features = extract(network, batches_of(images, 4))
+    expected = (images.mean((1, 2)) - [100, 120, 140]) / np.sqrt(np.array([4, 1, 9]) + 1e-5)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_is_traced_once_for_all_batches_and_calls(images):
+    network = Network()
+    first = extract(network, batches_of(images, 4))  # the last batch has two images
+    traced = network.traced
+    np.testing.assert_array_equal(extract(network, batches_of(images, 4)), first)
+    assert network.traced == traced == 1
+
+
+def test_progress_is_told_after_every_batch(images):
+    told = []
+    extract(Network(), batches_of(images, 4), total=10, progress=lambda done, total: told.append((done, total)))
+    assert told == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_an_embedding_of_zeros_stays_finite():
+    np.testing.assert_array_equal(extract(Network(), [{"image": np.zeros((1, 2, 2, 3))}]), np.zeros((1, 3)))
+
+
+def test_no_batch_gives_no_row():
+    assert len(extract(Network(), [])) == 0
