@@ -19,10 +19,10 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
 cat <<END
 
-Results, in $workdir/search:
-  genotype.json   the architecture, to be trained next
-  genotype.png    its picture
-  metrics.jsonl   what was measured, a line an epoch
+Results, in $workdir:
+  search/genotype.json    the architecture and the alphas it was derived from
+  search/genotype.png     its picture; alpha_normal.png and alpha_reduce.png show the alphas
+  metrics.jsonl           what was measured, one line an epoch
 TensorBoard:
-  "$root/.venv/bin/python" -m tensorboard.main --logdir "$workdir"
+  "$root/.venv/bin/python" -m tensorboard.main --logdir "$workdir/tensorboard"
 END

@@ -3,7 +3,9 @@ import pytest
 from kdas_tf.schedules import cosine, linear_temperature
 
 
-@pytest.mark.parametrize(("epoch", "temperature"), [(0, 2.0), (47.5, 1.5), (95, 1.0), (190, 0.0), (195, 0.0), (200, 0.0)])
+@pytest.mark.parametrize(
+    ("epoch", "temperature"), [(0, 2.0), (47.5, 1.5), (95, 1.0), (190, 0.0), (195, 0.0), (200, 0.0)]
+)
 def test_temperature_falls_from_two_to_zero_at_epoch_190_and_stays(epoch, temperature):
     assert linear_temperature(epoch) == temperature
 
@@ -34,7 +36,8 @@ def test_temperature_is_positive_just_before_its_end():
 
 @pytest.mark.parametrize(
     # cos(pi / 3) = 1/2: three quarters of the way down remain at a third of the epochs.
-    ("epoch", "rate"), [(0, 0.1), (20, 0.001 + 0.75 * 0.099), (30, 0.0505), (60, 0.001), (90, 0.001)]
+    ("epoch", "rate"),
+    [(0, 0.1), (20, 0.001 + 0.75 * 0.099), (30, 0.0505), (60, 0.001), (90, 0.001)],
 )
 def test_cosine_falls_slowly_at_both_ends_and_stays(epoch, rate):
     assert cosine(epoch, start=0.1, end=0.001, epochs=60) == pytest.approx(rate, rel=1e-12)

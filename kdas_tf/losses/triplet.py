@@ -10,7 +10,7 @@ def pairwise_distances(features):
     """
     squared_norms = ops.sum(features * features, -1)
     squared = squared_norms[:, None] - 2.0 * ops.matmul(features, ops.transpose(features)) + squared_norms[None, :]
-    # What is left of cancellation counts as 0, and so does a row's distance to itself.
+    # Cancellation can leave a negative number, which counts as 0, and so does a row's distance to itself.
     coincide = ops.logical_or(squared <= 0.0, ops.cast(ops.eye(ops.shape(squared)[0]), "bool"))
     return ops.where(coincide, 0.0, ops.sqrt(ops.where(coincide, 1.0, squared)))
 

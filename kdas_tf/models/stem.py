@@ -23,9 +23,7 @@ def conv_norm(filters: int, stride: int, *, name: str, relu: bool, dtype: Any) -
         keras.layers.Conv2D(
             filters, 3, stride, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv", dtype=dtype
         ),
-        keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, name=f"{name}_norm", dtype=dtype
-        ),
+        keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm", dtype=dtype),
     ]
     return [*layers, keras.layers.ReLU(name=f"{name}_relu", dtype=dtype)] if relu else layers
 

@@ -127,8 +127,8 @@ class EdgeBatchNorm(keras.layers.Layer):
             weight grow to make up for a small alpha; DARTS section 2).
         momentum: how much of the moving statistics stays at each step.
         epsilon: added to the variance.
-        synchronized: under several replicas, take the statistics of the global batch, so that the result does not
-            depend on their number. Off where there is one replica: the statistics are the same and cost less.
+        replicas: number of replicas whose batches are normalised together, so that the result does not depend on
+            it; 1 keeps every replica's statistics to itself.
 
     Input shape: `[edges, batch, height, width, channels]`. Output shape: the same.
     """
@@ -139,14 +139,14 @@ class EdgeBatchNorm(keras.layers.Layer):
         affine: bool = True,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
-        synchronized: bool = False,
+        replicas: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.affine = affine
         self.momentum = momentum
         self.epsilon = epsilon
-        self.synchronized = synchronized
+        self.replicas = replicas
 
     def build(self, input_shape):
         shape = (input_shape[0], 1, 1, 1, input_shape[-1])
@@ -161,7 +161,7 @@ class EdgeBatchNorm(keras.layers.Layer):
 
     def call(self, x, training: bool = False):
         dtype, x = x.dtype, ops.cast(x, "float32")
-        if training and not self.synchronized:
+        if training and self.replicas == 1:
             x, mean, variance = _standardize(x, self.epsilon)
             self._update(mean, variance, x)
         else:
@@ -176,7 +176,7 @@ class EdgeBatchNorm(keras.layers.Layer):
 
     def _update(self, mean, variance, x) -> None:
         shape = ops.shape(x)
-        count = shape[1] * shape[2] * shape[3]
+        count = shape[1] * shape[2] * shape[3] * self.replicas
         if isinstance(count, int):
             unbias = count / max(count - 1, 1)
         else:
@@ -193,6 +193,6 @@ class EdgeBatchNorm(keras.layers.Layer):
             "affine": self.affine,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
-            "synchronized": self.synchronized,
+            "replicas": self.replicas,
         }
         return {**super().get_config(), **config}

@@ -74,7 +74,7 @@ class MixedFanOut(Operation):
         self.mask = np.concatenate(mask, 1).astype("float32")
         self.stacked_norm.build((len(columns), *self.compute_output_shape(input_shape)[1:]))
 
-    def call(self, x, weights, training: bool = False):
+    def call(self, x, weights, training: bool = False):  # type: ignore[override]
         weights = ops.cast(weights, x.dtype)
         maps = ops.concatenate([self.candidates[name](x, training=training) for name in self.stacked], 0)
         maps = self.stacked_norm(maps, training=training)

@@ -16,6 +16,7 @@ from kdas_tf.data.splits import half_split
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.batch_norm import configure_batch_norm
+from kdas_tf.models.memory import search_step_bytes
 from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
@@ -86,7 +87,7 @@ def run(
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         supernet = Supernet(len(identities), channels=channels, name="supernet", **network_arguments)
-        configure_batch_norm(supernet, synchronized=replicas() > 1)
+        configure_batch_norm(supernet, replicas=replicas())
         model = SearchModel(supernet, teacher_stage.load(workdir), objective(), num_identities=len(identities))
         model.compile(
             weight_optimizer(learning_rate=learning_rate),
@@ -177,7 +178,10 @@ def plan(
         )
     batch = arguments.get("identities_per_batch", 8) * arguments.get("images_per_identity", 2)
     parameters = teacher_stage.count(supernet)
-    memory = supernet.activation_bytes(batch) + 4 * parameters * 4
+    step = search_step_bytes(
+        batch, image_size=image_size, channels=channels, cells=cells, reductions=reductions
+    )
+    memory = step + 4 * 4 * parameters  # value, gradient, momentum and one copy in passing
     return [
         f"supernet: {cells} cells, C = {channels}, {image_size[0]}x{image_size[1]}, {parameters / 1e6:.2f} M parameters",
         f"{arguments.get('epochs', 200)} epochs of batches of {batch}",

@@ -101,7 +101,7 @@ def run(
             last_stride=last_stride,
             backbone_arguments=backbone_arguments,
         )
-        configure_batch_norm(network, synchronized=replicas() > 1, momentum=0.9)
+        configure_batch_norm(network, replicas=replicas(), momentum=0.9)
         model = TrainingModel(
             network, None, objective(), num_identities=len(identities), label_smoothing=label_smoothing
         )

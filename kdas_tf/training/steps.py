@@ -95,7 +95,10 @@ class DistilledModel(keras.Model):
         with tf.GradientTape() as tape:
             terms = self.terms(batch, targets)
             loss = optimizer.scale_loss(terms.total)
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        # ZERO: a supernet without reduction cells does not use their alphas.
+        gradients = tape.gradient(
+            loss, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         optimizer.apply(gradients, variables)
         for name, value in terms._asdict().items():
             metrics[name].update_state(value * replicas())

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kdas_tf.evaluation.features import extract
 from kdas_tf.models.heads import ReIDHead
@@ -47,6 +48,13 @@ def test_the_network_is_traced_once_for_all_batches_and_calls(images):
     traced = network.traced
     np.testing.assert_array_equal(extract(network, batches_of(images, 4)), first)
     assert network.traced == traced == 1
+
+
+def test_a_network_made_for_several_replicas_gives_every_image_once(images):
+    expected = extract(Network(), batches_of(images, 4))
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        network = Network()
+    np.testing.assert_allclose(extract(network, batches_of(images, 4)), expected, rtol=1e-6)
 
 
 def test_progress_is_told_after_every_batch(images):

@@ -80,7 +80,9 @@ def test_gradient_is_the_difference_of_the_softmaxes(temperature):
     logits = tf.constant(student)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        loss = distillation_loss(soft_targets(lambda: tf.constant(teacher), labels, 7, temperature), logits, temperature)
+        loss = distillation_loss(
+            soft_targets(lambda: tf.constant(teacher), labels, 7, temperature), logits, temperature
+        )
 
     def softmax(values):
         return np.exp(values) / np.exp(values).sum(-1, keepdims=True)

@@ -28,7 +28,9 @@ def test_value_is_the_mean_over_anchors_of_the_hardest_triplets_hinge(seed):
     margin = rng.uniform(0, 2)
     hinges = []
     for a in range(12):
-        to = [np.sqrt(sum((float(x) - float(y)) ** 2 for x, y in zip(features[a], row))) for row in features]  # noqa: B905
+        to = [
+            np.sqrt(sum((float(x) - float(y)) ** 2 for x, y in zip(features[a], row, strict=True))) for row in features
+        ]
         furthest = max(to[p] for p in range(12) if labels[p] == labels[a] and p != a)
         nearest = min(to[n] for n in range(12) if labels[n] != labels[a])
         hinges.append(max(0.0, margin + furthest - nearest))

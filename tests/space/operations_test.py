@@ -112,7 +112,7 @@ def test_average_pooling_does_not_count_padding():
 
 
 def test_part_aware_needs_as_many_rows_as_parts():
-    with pytest.raises(UserError, match="4 strips.*got 3"):
+    with pytest.raises(UserError, match=r"4 strips.*got 3"):
         build("part_aware", 1, (1, 3, 4, 6))
 
 

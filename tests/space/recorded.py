@@ -30,7 +30,9 @@ def weight_slots(layer, prefix=""):
 
 
 def _norm_slots(name, norm, index):
-    return {f"{name}.gamma": (norm.gamma, index), f"{name}.beta": (norm.beta, index)} if norm is not None and norm.affine else {}
+    if norm is None or not norm.affine:
+        return {}
+    return {f"{name}.gamma": (norm.gamma, index), f"{name}.beta": (norm.beta, index)}
 
 
 def _part_aware_slots(layer):

@@ -1,0 +1,39 @@
+"""Estimates the memory of a search step before anything is built."""
+
+from collections.abc import Sequence
+
+from kdas_tf.genotype import INPUTS, NODES
+from kdas_tf.models.cells import cell_plan, edges_from
+
+_BYTES = 4  # float32
+
+
+def search_step_bytes(
+    batch_size: int, *, image_size: tuple[int, int], channels: int, cells: int, reductions: Sequence[int]
+) -> int:
+    """Estimates the activations that one step of the supernet keeps for its backward pass, in bytes.
+
+    Counted by hand from `MixedFanOut` and its operations: each of E edges keeps two maps for either half of sep_conv,
+    one for dil_conv and three in the normalised stack, where the pools add one each; three maps of the input's size
+    are kept for all edges (two ReLUs, the phases of the dilated convolution); while the largest stack is normalised,
+    three more copies of it exist.
+
+    Args:
+        batch_size: images of one replica.
+        image_size: (height, width) in pixels.
+        channels: C of the supernet.
+        cells: number of cells.
+        reductions: positions of the reduction cells.
+    """
+    height, width = (-(-size // 4) for size in image_size)
+    total = largest = 0
+    for cell in cell_plan(cells, reductions, channels):
+        outer = batch_size * height * width * cell["channels"]
+        if cell["reduction"]:
+            height, width = -(-height // 2), -(-width // 2)
+        inner = batch_size * height * width * cell["channels"]
+        for source in range(INPUTS + NODES - 1):
+            edges = len(edges_from(source))
+            total += (8 * edges + 2) * inner + 3 * (outer if source < INPUTS else inner)
+            largest = max(largest, 3 * (3 * edges + 2) * inner)
+    return _BYTES * (total + largest)

@@ -1,0 +1,60 @@
+import keras
+import numpy as np
+import pytest
+
+from kdas_tf.models.stem import IMAGENET_MEAN, IMAGENET_STD, Stem, normalize
+
+
+def test_pixels_are_centred_and_scaled_by_channel():
+    images = np.array([IMAGENET_MEAN, np.add(IMAGENET_MEAN, IMAGENET_STD)], np.float32).reshape(1, 1, 2, 3)
+    np.testing.assert_allclose(normalize(keras.ops.convert_to_tensor(images))[0, 0], [[0] * 3, [1] * 3], atol=1e-6)
+
+
+def test_an_image_of_384_by_128_becomes_a_map_of_96_by_32():
+    stem = Stem(8)
+    stem.build((None, 384, 128, 3))
+    assert stem.compute_output_shape((None, 384, 128, 3)) == (None, 96, 32, 8)
+    assert stem(np.zeros((1, 384, 128, 3), np.float32)).shape == (1, 96, 32, 8)
+
+
+@pytest.mark.parametrize("size", [(160, 60), (33, 17), (8, 9)])
+def test_sizes_that_four_does_not_divide_are_rounded_up(size):
+    stem = Stem(4)
+    stem.build((None, *size, 3))
+    expected = (2, -(-size[0] // 4), -(-size[1] // 4), 4)
+    assert stem.compute_output_shape((2, *size, 3)) == expected
+    assert stem(np.zeros((2, *size, 3), np.float32)).shape == expected
+
+
+def test_parameters_are_three_convolutions_and_their_normalisations():
+    stem = Stem(8)
+    stem.build((None, 16, 8, 3))
+    convolutions = 9 * 3 * 4 + 9 * 4 * 8 + 9 * 8 * 8
+    assert sum(np.prod(v.shape) for v in stem.trainable_variables) == convolutions + 2 * (4 + 8 + 8)
+
+
+def test_padding_is_symmetric():
+    # Kernels that pass on their centre only: where both sides are padded, output i stands on pixel 4 i.
+    stem = Stem(6)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 12, 8, 3)).astype("float32")
+    stem.build(images.shape)
+    for layer in stem.blocks:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel = np.zeros(layer.kernel.shape, np.float32)
+            kernel[1, 1, :3, :3] = np.eye(3)
+            layer.kernel.assign(kernel)
+    centres = (images[:, ::4, ::4] - IMAGENET_MEAN) / IMAGENET_STD
+    expected = np.maximum(centres, 0) / (1 + 1e-5) ** 1.5  # three normalisations of variance 1
+    np.testing.assert_allclose(stem(images)[..., :3], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_normalisation_is_not_rectified():
+    stem = Stem(8)
+    stem.build((None, 32, 32, 3))
+    images = np.random.default_rng(1).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    assert np.min(stem(images, training=True)) < 0
+
+
+def test_a_stem_made_from_its_config_is_the_same():
+    stem = Stem(10, dtype="mixed_bfloat16")
+    assert Stem.from_config(stem.get_config()).get_config() == stem.get_config()

@@ -1,0 +1,173 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdas_tf.losses.objective import Objective
+from kdas_tf.models.batch_norm import configure_batch_norm
+from kdas_tf.models.heads import ReIDOutput
+from kdas_tf.models.networks import Supernet
+from kdas_tf.models.teacher import TeacherTable
+from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.steps import SearchModel, TrainingModel, gather, replicas
+
+IDENTITIES = 6
+SIZE = (32, 16)
+
+
+def mirrored(devices):
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)])
+
+
+def batch(seed, identities=4, images=4):
+    random = np.random.default_rng(seed)
+    labels = np.repeat(random.permutation(IDENTITIES)[:identities], images)
+    # The replicas' halves must differ in identities: only mining across them finds the hardest negatives.
+    return {
+        "image": random.uniform(0, 255, (len(labels), *SIZE, 3)).astype("float32"),
+        "label": labels.astype("int32"),
+        "index": np.arange(len(labels), dtype="int32"),
+    }
+
+
+def search_model(temperature, seed=3, **kwargs):
+    keras.utils.set_random_seed(seed)
+    supernet = Supernet(IDENTITIES, image_size=SIZE, channels=6, cells=2, reductions=(1,))
+    configure_batch_norm(supernet, replicas=replicas())
+    table = np.random.default_rng(0).normal(size=(16, IDENTITIES)).astype("float32")
+    model = SearchModel(supernet, TeacherTable(table), Objective(**kwargs), num_identities=IDENTITIES)
+    # Small steps: float32's noise doubles with each of a large step in a network this young.
+    model.compile(momentum_sgd(learning_rate=0.005), adam(learning_rate=0.002), jit_compile=False)
+    model.temperature.assign(temperature)
+    return model
+
+
+def run(strategy, temperature, steps=3):
+    with strategy.scope():
+        model = search_model(temperature)
+    parts = [{"train": batch(2 * i), "val": batch(2 * i + 1)} for i in range(steps)]
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter(parts),
+        output_signature=tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), parts[0]),
+    )
+    history = model.fit(dataset, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return [np.asarray(keras.ops.convert_to_numpy(v)) for v in model.network.variables], history.history, model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [1.5, 0.0])
+def test_two_devices_give_the_weights_and_alphas_of_one(temperature):
+    one, one_history, model = run(mirrored(1), temperature)
+    two, two_history, _ = run(mirrored(2), temperature)
+    for variable, a, b in zip(model.network.variables, one, two, strict=True):
+        # Relative to each variable's largest number; biases before a normalisation stay at 0 but for noise.
+        assert np.max(np.abs(a - b)) <= 1e-3 * np.max(np.abs(a)) + 1e-6, variable.path
+    for name, values in one_history.items():
+        np.testing.assert_allclose(values, two_history[name], rtol=1e-4, err_msg=name)
+
+
+def test_gathered_features_carry_gradients_back_to_every_replica():
+    strategy = mirrored(2)
+    values = np.array([[1.0], [4.0], [9.0], [16.0]], "float32")
+
+    @tf.function
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            # Every replica computes the whole batch's loss; each counts half.
+            loss = tf.reduce_sum(gather(x) ** 2) / replicas()
+        return tape.gradient(loss, x)
+
+    dataset = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices(values).batch(4))
+    parts = [strategy.run(gradient, args=(x,)) for x in dataset]
+    joined = tf.concat(strategy.experimental_local_results(parts[0]), 0)
+    np.testing.assert_allclose(joined, 2 * values)
+
+
+def test_weight_step_leaves_alphas_alone_and_alpha_step_leaves_weights_alone():
+    model = search_model(1.0)
+    network = model.network
+    alphas = [np.array(a) for a in network.alphas]
+    weights = [np.array(w) for w in network.network_weights]
+    data = tf.nest.map_structure(tf.constant, batch(1))
+    targets = model.targets(data)
+
+    model.descend(data, targets, network.network_weights, model.optimizer, model.train_means)
+    for before, after in zip(alphas, network.alphas, strict=True):
+        np.testing.assert_array_equal(before, after)
+    moved = [not np.array_equal(b, a) for b, a in zip(weights, network.network_weights, strict=True)]
+    assert all(moved)
+
+    weights = [np.array(w) for w in network.network_weights]
+    model.descend(data, targets, network.alphas, model.alpha_optimizer, model.val_means)
+    for before, after in zip(weights, network.network_weights, strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert all(not np.array_equal(b, a) for b, a in zip(alphas, network.alphas, strict=True))
+
+
+def test_train_step_equals_the_two_steps_of_algorithm_1_done_by_hand():
+    together, by_hand = search_model(1.5), search_model(1.5)
+    train, val = (tf.nest.map_structure(tf.constant, batch(seed)) for seed in (1, 2))
+    together.train_step({"train": train, "val": val})
+    by_hand.descend(
+        train, by_hand.targets(train), by_hand.network.network_weights, by_hand.optimizer, by_hand.train_means
+    )
+    by_hand.descend(
+        val, by_hand.targets(val), by_hand.network.alphas, by_hand.alpha_optimizer, by_hand.val_means
+    )
+    for a, b in zip(together.network.variables, by_hand.network.variables, strict=True):
+        np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-4, atol=1e-6, err_msg=a.path)
+
+
+class CountingTeacher(keras.Model):
+    """A teacher that counts how often it is run."""
+
+    def __init__(self):
+        super().__init__()
+        self.runs = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        self.built = True
+
+    def call(self, images, training=False):
+        self.runs.assign(self.runs + 1.0)
+        logits = tf.one_hot(tf.zeros(tf.shape(images)[0], tf.int32), IDENTITIES) * 5.0
+        return ReIDOutput(logits, logits, logits)
+
+
+def test_teacher_is_run_once_a_step_above_temperature_zero_and_never_at_zero():
+    keras.utils.set_random_seed(1)
+    supernet = Supernet(IDENTITIES, image_size=SIZE, channels=4, cells=1, reductions=())
+    teacher = CountingTeacher()
+    model = SearchModel(supernet, teacher, Objective(), num_identities=IDENTITIES)
+    model.compile(momentum_sgd(), adam(), jit_compile=False)
+    data = {"train": batch(1), "val": batch(2)}
+    step = tf.function(model.train_step)
+    for temperature, runs in ((2.0, 1), (0.5, 2), (0.0, 2), (0.0, 2)):
+        model.temperature.assign(temperature)
+        step(tf.nest.map_structure(tf.constant, data))
+        assert float(teacher.runs.value) == runs
+
+
+def test_training_model_learns_a_batch_by_heart():
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((*SIZE, 3))
+    features = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    network = keras.Model(inputs, features)
+
+    class Linear(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body, self.classifier = network, keras.layers.Dense(IDENTITIES)
+            self.classifier.build((None, features.shape[-1]))
+            self.built = True
+
+        def call(self, images, training=False):
+            values = self.body(images)
+            return ReIDOutput(values, values, self.classifier(values))
+
+    model = TrainingModel(Linear(), None, Objective(triplet_weight=0.0), num_identities=IDENTITIES)
+    model.compile(adam(learning_rate=0.01), jit_compile=False)
+    data = tf.data.Dataset.from_tensors(batch(1)).repeat(30)
+    history = model.fit(data, epochs=1, steps_per_epoch=30, shuffle=False, verbose=0).history
+    assert np.mean(history["distillation"]) < np.log(IDENTITIES)
+    logits = model.network(batch(1)["image"]).logits
+    assert np.mean(np.argmax(logits, -1) == batch(1)["label"]) == 1.0
