@@ -1,6 +1,7 @@
 """Runs the stages of a .gin file: `python -m kdas_tf.launch --gin_file=gin/search.gin`.
 
-The only place that knows gin and flags: stages are plain functions with keyword-only arguments.
+The only place that knows flags, and with `bindings.py` the only one that knows gin: stages are plain functions with
+keyword-only arguments.
 """
 
 import contextlib
@@ -8,24 +9,20 @@ import importlib
 import inspect
 import logging
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import gin
 from absl import flags
 
+from kdas_tf import bindings
+from kdas_tf.bindings import Stage
 from kdas_tf.errors import UserError
 from kdas_tf.settings import check_unchanged, remember
 
-REPOSITORY = Path(__file__).parent.parent
-SHARED_AXES = tuple(REPOSITORY / "gin" / axis for axis in ("data", "scale", "teacher"))
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
-Stage = Callable[..., None]
 
 
 def run(
@@ -61,7 +58,7 @@ def run(
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.gin").write_text(gin.config_str(), encoding="utf-8")
+        (folder / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"Expected --workdir={workdir} to be a folder that can be written to: {error.strerror}."
@@ -69,8 +66,8 @@ def run(
     history = f"seed {seed}, {mixed_precision}"
     for stage in stages:
         name, module = stage_name(stage), inspect.getmodule(inspect.unwrap(stage))
-        result = folder / name / getattr(module, "RESULT")  # noqa: B009 - the module is found at run time
-        settings = {**settings_of(stage), "before": history}
+        result = folder / name / str(vars(module)["RESULT"])
+        settings = {**bindings.settings_of(stage), "before": history}
         check_unchanged(folder / name, settings)
         history = str(settings)
         if result.exists():
@@ -88,15 +85,15 @@ def describe(stages: Sequence[Stage], common: dict[str, Any]) -> Iterator[str]:
     identities = None
     for stage in stages:
         module = inspect.getmodule(inspect.unwrap(stage))
-        arguments = {**bindings_of(stage), **common}
-        if hasattr(module, "count_identities"):
-            identities = module.count_identities(**arguments)
-        plan = getattr(module, "plan", None)
+        arguments = {**bindings.bindings_of(stage), **common}
+        if "count_identities" in vars(module):
+            identities = vars(module)["count_identities"](**arguments)
+        plan = vars(module).get("plan")
         for line in plan(num_identities=identities, **arguments) if plan else ():
             yield f"  {stage_name(stage)}: {line}"
     yield f"Training identities: {identities}"
     yield "Configuration:"
-    yield gin.config_str()
+    yield bindings.config_text()
 
 
 @contextlib.contextmanager
@@ -153,176 +150,17 @@ def stage_name(stage: Stage) -> str:
     return inspect.unwrap(stage).__module__.rsplit(".", 1)[-1]
 
 
-# --- gin -------------------------------------------------------------------------------------------------------------
-
-
-def parse(gin_files: Sequence[str], gin_params: Sequence[str], overrides: dict[str, Any]) -> None:
-    """Reads .gin files, then bindings, then what flags override; refuses what nothing would read.
-
-    Args:
-        gin_files: paths, relative to the current folder or to the repository.
-        gin_params: bindings like `search.run.epochs=5`; names are those that the files import.
-        overrides: {binding: value} from flags.
-
-    Raises:
-        UserError: a file is missing, a line cannot be parsed, a name is unknown, or a binding is read by nothing.
-    """
-    gin.add_config_file_search_path(str(REPOSITORY))
-    for file in gin_files:
-        _parse(lambda file=file: gin.parse_config_file(file), f"--gin_file={file}")
-    imports = "\n".join(
-        sorted(s.format() for s in gin.config._IMPORTS if not s.module.startswith("__gin__"))
-    )
-    header = f"from __gin__ import dynamic_registration\n{imports}\n"
-    for binding in gin_params:
-        _parse(lambda binding=binding: gin.parse_config(header + binding), f"--gin_param={binding}")
-    for binding, value in overrides.items():
-        line = f"{binding} = {value!r}"
-        _parse(lambda line=line: gin.parse_config(header + line), f"the flag behind {line}")
-    check_bindings(set(_own_macros(gin_files, gin_params)))
-
-
-def _parse(action: Callable[[], Any], source: str) -> None:
-    try:
-        action()
-    except UserError:
-        raise
-    except Exception as error:  # gin raises whatever the imported modules and its parser raise
-        message = " ".join(str(error).split()).replace(" In bindings string line", " Line")
-        raise UserError(f"{source}: {type(error).__name__}: {message}") from error
-
-
-def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator[str]:
-    """Names of the macros that the user set: shared axes set some for stages that are not run."""
-    texts = list(gin_params)
-    for file in gin_files:
-        path = next((p for p in (Path(file), REPOSITORY / file) if p.is_file()), None)
-        if path is not None and path.resolve().parent not in SHARED_AXES:
-            texts.append(path.read_text(encoding="utf-8"))
-    for text in texts:
-        yield from re.findall(r"^\s*([A-Za-z_]\w*)\s*=", text, flags=re.MULTILINE)
-
-
-def check_bindings(own_macros: set[str]) -> None:
-    """Refuses bindings that nothing reads and required values that are missing, before anything runs."""
-    config = gin.config._CONFIG
-    reached = _reachable(config, "kdas_tf.launch.run")
-    _check_unread(config, reached, own_macros)
-    _check_required(config, reached)
-
-
-def _reachable(config: dict, start: str) -> set[tuple[str, str]]:
-    """(scope, selector) of all bindings that a call of `start` can read, through the references in its arguments."""
-    reached: set[tuple[str, str]] = set()
-    todo = [("", start)]
-    while todo:
-        for key in _scopes_of(*todo.pop()):
-            if key not in reached and key in config:
-                reached.add(key)
-                todo += [_key(reference) for reference in _references(config[key])]
-    return reached
-
-
-def _scopes_of(scope: str, selector: str) -> Iterator[tuple[str, str]]:
-    """The bindings that a call in a scope reads: those of the scope and of all around it."""
-    parts = scope.split("/") if scope else []
-    for i in range(len(parts) + 1):
-        yield "/".join(parts[:i]), selector
-
-
-def _references(parameters: dict[str, Any]) -> list[gin.config.ConfigurableReference]:
-    return [
-        value
-        for value in gin.config._iterate_flattened_values(parameters)
-        if isinstance(value, gin.config.ConfigurableReference)
-    ]
-
-
-def _key(reference: gin.config.ConfigurableReference) -> tuple[str, str]:
-    return "/".join(reference.scoped_selector.split("/")[:-1]), reference.configurable.selector
-
-
-def _check_unread(config: dict, reached: set[tuple[str, str]], own_macros: set[str]) -> None:
-    for key, parameters in config.items():
-        scope, selector = key
-        if selector == "gin.macro":
-            if key not in reached and scope in own_macros:
-                raise UserError(f"Nothing reads the macro {scope}. Correct its name or take it out.")
-            continue
-        names = [f"{scope + '/' if scope else ''}{_short(selector)}.{name}" for name in parameters]
-        if key not in reached:
-            raise UserError(
-                f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out."
-            )
-        for name in {"workdir", "seed", "strategy"} & set(parameters):
-            if selector != "kdas_tf.launch.run":
-                raise UserError(
-                    f"{_short(selector)}.{name} is set by the launcher for all stages. Give --{name} instead."
-                )
-
-
-def _check_required(config: dict, reached: set[tuple[str, str]]) -> None:
-    for scope, selector in [("", "kdas_tf.launch.run"), *sorted(reached)]:
-        for name, value in config.get((scope, selector), {}).items():
-            if value is gin.REQUIRED or _is_required_macro(value):
-                flag = {"data_dir": "--data_dir=FOLDER or "}.get(name, "")
-                binding = scope if selector == "gin.macro" else f"{_short(selector)}.{name}"
-                raise UserError(f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.")
-    if "stages" not in config.get(("", "kdas_tf.launch.run"), {}):
-        raise UserError("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
-
-
-def _is_required_macro(value: Any) -> bool:
-    return isinstance(value, gin.config.ConfigurableReference) and value.scoped_selector.startswith("gin.REQUIRED")
-
-
-def _short(selector: str) -> str:
-    """`search.run` for `kdas_tf.stages.search.run`: how people write it."""
-    return ".".join(selector.split(".")[-2:])
-
-
-def bindings_of(stage: Stage) -> dict[str, Any]:
-    """A stage's arguments as bound, macros and references resolved."""
-    return gin.get_bindings(_selector(stage))
-
-
-def settings_of(stage: Stage) -> dict[str, str]:
-    """What decides a stage's result, as text: its bindings and those of the functions that it is given."""
-    config = gin.config._CONFIG
-
-    def text(value: Any) -> str:
-        if isinstance(value, gin.config.ConfigurableReference):
-            scope, selector = _key(value)
-            return text(config[scope, selector]["value"]) if selector == "gin.macro" else f"@{value.scoped_selector}"
-        return repr(value)
-
-    return {
-        f"{scope + '/' if scope else ''}{_short(selector)}.{name}": text(value)
-        for scope, selector in sorted(_reachable(config, _selector(stage)))
-        if selector != "gin.macro"
-        for name, value in config[scope, selector].items()
-    }
-
-
-def _selector(stage: Stage) -> str:
-    return f"{inspect.unwrap(stage).__module__}.run"
-
-
-# --- the command line ------------------------------------------------------------------------------------------------
-
-
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags; in a function, because gin imports this module while it also runs as __main__."""
-    common = {"flag_values": values}
-    flags.DEFINE_multi_string("gin_file", [], "A .gin file; can be given several times, later ones win.", **common)
-    flags.DEFINE_multi_string("gin_param", [], "A binding, NAME=VALUE; can be given several times.", **common)
-    flags.DEFINE_string("workdir", None, "Folder of the run.", **common)
-    flags.DEFINE_string("data_dir", None, "Folder of the data set; without it the embedded one is rendered.", **common)
-    flags.DEFINE_integer("seed", None, "Seed of everything random.", lower_bound=0, **common)
-    flags.DEFINE_integer("num_devices", None, "Number of devices to use; all by default.", **common)
-    flags.DEFINE_integer("logical_cpus", None, "Split the CPU into so many logical devices.", **common)
-    flags.DEFINE_enum("mixed_precision", None, PRECISIONS, "Dtype policy.", **common)
-    flags.DEFINE_bool("dry_run", None, "Print what would be done, and do nothing.", **common)
+    flags.DEFINE_multi_string("gin_file", [], "A .gin file; several may be given, later ones win.", flag_values=values)
+    flags.DEFINE_multi_string("gin_param", [], "A binding, NAME=VALUE; several may be given.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "Folder of the data set; rendered people without it.", flag_values=values)
+    flags.DEFINE_integer("seed", None, "Seed of everything random.", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("num_devices", None, "Number of devices to use; all by default.", flag_values=values)
+    flags.DEFINE_integer("logical_cpus", None, "Split the CPU into so many logical devices.", flag_values=values)
+    flags.DEFINE_enum("mixed_precision", None, PRECISIONS, "Dtype policy.", flag_values=values)
+    flags.DEFINE_bool("dry_run", None, "Print what would be done, and do nothing.", flag_values=values)
 
 
 def overrides_of(values: flags.FlagValues) -> dict[str, Any]:
@@ -341,18 +179,21 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line and returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach people through exceptions
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # gin logs every folder in which an included file is not, before it finds it in another one.
+    logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("Path not found"))
     values = flags.FlagValues()
     define_flags(values)
     try:
         rest = values(["kdas_tf.launch", *arguments])[1:]
         if rest:
             raise UserError(f"Expected only flags, got {rest[0]!r}. Flags are:\n{values.main_module_help()}")
-        if not values["gin_file"].value:
+        gin_files, gin_params = values["gin_file"].value or [], values["gin_param"].value or []
+        if not gin_files:
             raise UserError("Expected at least one --gin_file. Try --gin_file=gin/search.gin.")
         with quiet():
             importlib.import_module("tensorflow")
-        parse(values["gin_file"].value, values["gin_param"].value, overrides_of(values))
-        gin.get_configurable("kdas_tf.launch.run")()
+        bindings.parse(gin_files, gin_params, overrides_of(values))
+        bindings.call_launch()
     except (UserError, flags.Error) as error:
         # gin adds the call that an error passed through, which says nothing to people.
         print(f"error: {str(error).split('  In call to configurable')[0].strip()}", file=sys.stderr)

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from kdas_tf.data import transforms, verify
 from kdas_tf.data.records import Record
 from kdas_tf.data.sampler import BalancedSampler
 from kdas_tf.errors import UserError
+
+Dataset = tf.data.Dataset
 
 # Separates the augmentation's random numbers from those of the split and the sampler.
 _STREAM = 301
@@ -82,6 +85,23 @@ def balanced_batches(
     dataset = dataset.batch(sampler.batch_size, drop_remainder=True)
     steps = (epochs - start_epoch) * sampler.steps_per_epoch
     return _finish(dataset.apply(tf.data.experimental.assert_cardinality(steps)))
+
+
+def paired_batches(halves: Mapping[str, tuple[Sequence[int] | npt.NDArray, int]], **arguments: Any) -> tf.data.Dataset:
+    """Batches of several subsets side by side, as a search reads D_train and D_val.
+
+    Args:
+        halves: {name: (indices, seed)}; the seeds must differ, or the batches show the same identities with the same
+            augmentation.
+        **arguments: as in `balanced_batches`.
+
+    Returns:
+        A data set of {name: batch}.
+    """
+    parts = {
+        name: balanced_batches(indices=indices, seed=seed, **arguments) for name, (indices, seed) in halves.items()
+    }
+    return tf.data.Dataset.zip(parts)
 
 
 def ordered_batches(records: Sequence[Record], *, image_size: tuple[int, int], batch_size: int) -> tf.data.Dataset:

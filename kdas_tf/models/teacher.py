@@ -17,7 +17,7 @@ _RESNET_LAST_STAGE = "conv5_block1_"
 
 def backbones() -> dict[str, tuple[Callable[..., keras.Model], Callable[..., Any]]]:
     """Names the backbones of keras.applications: {name: (constructor, preprocess_input)}."""
-    found = {}
+    found: dict[str, tuple[Callable[..., keras.Model], Callable[..., Any]]] = {}
     for _, module in inspect.getmembers(keras.applications, inspect.ismodule):
         preprocess = getattr(module, "preprocess_input", None)
         for name, member in inspect.getmembers(module, inspect.isfunction):
@@ -179,7 +179,8 @@ def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequen
             columns = [int(i) for i in arrays["identities"]] if "identities" in arrays else sorted(identities)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"Expected {path} to be an .npz file with `images` and `logits`, but it cannot be read: {_first_line(error)}"
+            f"Expected {path} to be an .npz file with `images` and `logits`, but it cannot be read: "
+            f"{_first_line(error)}"
         ) from error
     if logits.shape != (len(names), len(columns)) or not np.isfinite(logits).all():
         raise UserError(

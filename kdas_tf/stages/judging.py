@@ -12,7 +12,12 @@ from kdas_tf.stages.reporting import progress_line
 
 
 def judge(
-    network: keras.Model, data: ReIDData, *, image_size: tuple[int, int], batch_size: int = 64, title: str = "evaluation"
+    network: keras.Model,
+    data: ReIDData,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int = 64,
+    title: str = "evaluation",
 ) -> RankingResult | None:
     """Ranks the gallery for every query; None where the data set has no queries or no gallery."""
     if not data.query or not data.gallery:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def progress_line(title: str) -> Callable[[int, int], None]:
+def progress_line(title: str) -> Callable[[int, int | None], None]:
     """Makes a callback (done, total) that tells people how far something is and how long it will take.
 
     On a terminal one line is rewritten; elsewhere a line is printed every ten seconds.
@@ -16,8 +16,9 @@ def progress_line(title: str) -> Callable[[int, int], None]:
     started = last = time.monotonic()
     live = sys.stdout.isatty()
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int | None) -> None:
         nonlocal last
+        total = done if total is None else total
         now = time.monotonic()
         if done < total and now - last < (0.2 if live else 10):
             return

@@ -6,10 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kdas_tf import genotype, schedules
-from kdas_tf.data.pipeline import balanced_batches, naming_damaged_images
+from kdas_tf.data.pipeline import Dataset, naming_damaged_images, paired_batches
 from kdas_tf.data.records import relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
@@ -25,7 +24,7 @@ from kdas_tf.training.board import ArchitectureLog, Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam, momentum_sgd
-from kdas_tf.training.steps import SearchModel, replicas
+from kdas_tf.training.steps import SearchModel, Strategy, replicas
 
 RESULT = "genotype.json"
 
@@ -34,7 +33,7 @@ def run(
     *,
     workdir: Path,
     seed: int,
-    strategy: tf.distribute.Strategy,
+    strategy: Strategy,
     image_size: tuple[int, int],
     channels: int = 32,
     cells: int = 8,
@@ -83,7 +82,7 @@ def run(
     folder, data = workdir / "search", data_stage.load(workdir)
     labels, identities = relabel(data.train)
     halves = dict(zip(("train", "val"), half_split(labels, seed), strict=True))
-    network_arguments = {"image_size": image_size, "cells": cells, "reductions": reductions}
+    network_arguments: dict[str, Any] = {"image_size": image_size, "cells": cells, "reductions": reductions}
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         supernet = Supernet(len(identities), channels=channels, name="supernet", **network_arguments)
@@ -96,23 +95,18 @@ def run(
         )
     print(f"search: supernet of {cells} cells, {teacher_stage.count(supernet) / 1e6:.2f} M parameters", flush=True)
 
-    def batches(epoch: int) -> tf.data.Dataset:
-        parts = {
-            name: balanced_batches(
-                data.train,
-                labels,
-                half,
-                image_size=image_size,
-                identities_per_batch=identities_per_batch,
-                images_per_identity=images_per_identity,
-                augmentation=augmentation(),
-                seed=2 * seed + number,  # or both halves would show the same people with the same augmentation
-                start_epoch=epoch,
-                epochs=epochs,
-            )
-            for number, (name, half) in enumerate(halves.items())
-        }
-        return tf.data.Dataset.zip(parts)
+    def batches(epoch: int) -> Dataset:
+        return paired_batches(
+            {name: (half, 2 * seed + number) for number, (name, half) in enumerate(halves.items())},
+            records=data.train,
+            labels=labels,
+            image_size=image_size,
+            identities_per_batch=identities_per_batch,
+            images_per_identity=images_per_identity,
+            augmentation=augmentation(),
+            start_epoch=epoch,
+            epochs=epochs,
+        )
 
     board = Board(workdir / "tensorboard" / "search", next(iter(batches(0)))["train"])
     student = {"num_identities": len(identities), "channels": student_channels, **network_arguments}
@@ -150,7 +144,7 @@ def run(
 
 def _leave(folder: Path, alphas: dict[str, np.ndarray], origin: dict[str, Any], student: dict[str, Any]) -> None:
     """Derives the genotype and writes pictures and, last, the file."""
-    found = genotype.derive(**alphas)
+    found = genotype.derive(alphas["alpha_normal"], alphas["alpha_reduce"])
     parameters = derived_parameters(found, **student)
     for name, alpha in alphas.items():
         pictures.save(pictures.alpha_heatmap(alpha, name), folder / f"{name}.png")
@@ -178,12 +172,11 @@ def plan(
         )
     batch = arguments.get("identities_per_batch", 8) * arguments.get("images_per_identity", 2)
     parameters = teacher_stage.count(supernet)
-    step = search_step_bytes(
-        batch, image_size=image_size, channels=channels, cells=cells, reductions=reductions
-    )
+    step = search_step_bytes(batch, image_size=image_size, channels=channels, cells=cells, reductions=reductions)
     memory = step + 4 * 4 * parameters  # value, gradient, momentum and one copy in passing
     return [
-        f"supernet: {cells} cells, C = {channels}, {image_size[0]}x{image_size[1]}, {parameters / 1e6:.2f} M parameters",
+        f"supernet of {cells} cells, C = {channels}, {parameters / 1e6:.2f} M parameters, at "
+        f"{image_size[0]}x{image_size[1]}",
         f"{arguments.get('epochs', 200)} epochs of batches of {batch}",
         f"memory of a step: about {memory / 1e9:.1f} GB beside the program's own 0.6 GB",
     ]

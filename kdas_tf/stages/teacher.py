@@ -7,10 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kdas_tf import schedules
-from kdas_tf.data.pipeline import balanced_batches, naming_damaged_images, ordered_batches
+from kdas_tf.data.pipeline import Dataset, balanced_batches, naming_damaged_images, ordered_batches
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.transforms import Augmentation
@@ -25,7 +24,7 @@ from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam
-from kdas_tf.training.steps import TrainingModel, replicas
+from kdas_tf.training.steps import Strategy, TrainingModel, replicas
 
 RESULT = "teacher.json"
 WEIGHTS = "teacher.weights.h5"
@@ -37,7 +36,7 @@ def run(
     *,
     workdir: Path,
     seed: int,
-    strategy: tf.distribute.Strategy,
+    strategy: Strategy,
     image_size: tuple[int, int],
     backbone: str = "ResNet50",
     weights: str | None = "imagenet",
@@ -108,7 +107,7 @@ def run(
         model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
     print(f"teacher: {backbone}, {count(network) / 1e6:.1f} M trainable parameters, {len(identities)} identities")
 
-    def batches(epoch: int) -> tf.data.Dataset:
+    def batches(epoch: int) -> Dataset:
         return balanced_batches(
             data.train,
             labels,
@@ -154,9 +153,8 @@ def clean_logits(network: keras.Model, data: ReIDData, image_size: tuple[int, in
     """Logits `[training images, identities]` of every training image as it is, not augmented."""
     report = progress_line("teacher: clean view of the training images")
     parts, done = [], 0
-    forward = tf.function(lambda images: network(images, training=False).logits)
     for batch in ordered_batches(data.train, image_size=image_size, batch_size=64):
-        parts.append(forward(batch["image"]).numpy())
+        parts.append(network.predict_on_batch(batch["image"]).logits)
         done += len(parts[-1])
         report(done, len(data.train))
     return np.concatenate(parts)

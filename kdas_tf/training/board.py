@@ -66,7 +66,7 @@ class ArchitectureLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         alphas = self.alphas()
-        current = genotype.derive(**alphas)
+        current = genotype.derive(alphas["alpha_normal"], alphas["alpha_reduce"])
         if logs is not None:
             for kind in ("normal", "reduce"):
                 entropies = genotype.entropies(alphas[f"alpha_{kind}"])

@@ -12,6 +12,7 @@ from kdas_tf.models.networks import Supernet
 from kdas_tf.models.teacher import TeacherTable
 
 Batch = Mapping[str, tf.Tensor]
+Strategy = tf.distribute.Strategy
 
 
 class DistilledModel(keras.Model):

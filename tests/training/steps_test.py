@@ -112,9 +112,7 @@ def test_train_step_equals_the_two_steps_of_algorithm_1_done_by_hand():
     by_hand.descend(
         train, by_hand.targets(train), by_hand.network.network_weights, by_hand.optimizer, by_hand.train_means
     )
-    by_hand.descend(
-        val, by_hand.targets(val), by_hand.network.alphas, by_hand.alpha_optimizer, by_hand.val_means
-    )
+    by_hand.descend(val, by_hand.targets(val), by_hand.network.alphas, by_hand.alpha_optimizer, by_hand.val_means)
     for a, b in zip(together.network.variables, by_hand.network.variables, strict=True):
         np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-4, atol=1e-6, err_msg=a.path)
 
