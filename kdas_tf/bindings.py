@@ -1,7 +1,11 @@
 """What the launcher does with gin: reads .gin files, refuses what nothing would read, describes what is bound."""
 
+import collections.abc
+import functools
 import inspect
 import re
+import types
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,14 +35,16 @@ def parse(gin_files: Sequence[str], gin_params: Sequence[str], overrides: Mappin
     """
     gin.add_config_file_search_path(str(REPOSITORY))
     for file in gin_files:
-        _parse(lambda file=file: gin.parse_config_file(file), f"--gin_file={file}")
+        _parse(functools.partial(gin.parse_config_file, file), f"--gin_file={file}")
     imports = "\n".join(sorted(s.format() for s in gin._IMPORTS if not s.module.startswith("__gin__")))
     header = f"from __gin__ import dynamic_registration\n{imports}\n"
     for binding in gin_params:
-        _parse(lambda binding=binding: gin.parse_config(header + binding), f"--gin_param={binding}")
+        _parse(functools.partial(gin.parse_config, header + binding), f"--gin_param={binding}")
+    if "stages" not in gin._CONFIG.get(("", LAUNCH), {}):
+        raise UserError("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
     for binding, value in overrides.items():
         line = f"{binding} = {value!r}"
-        _parse(lambda line=line: gin.parse_config(header + line), f"the flag behind {line}")
+        _parse(functools.partial(gin.parse_config, header + line), f"the flag behind {line}")
     check_bindings(set(_own_macros(gin_files, gin_params)))
 
 
@@ -67,8 +73,9 @@ def check_bindings(own_macros: set[str]) -> None:
     """Refuses bindings that nothing reads and required values that are missing, before anything runs."""
     config = gin._CONFIG
     reached = _reachable(config, LAUNCH)
-    _check_unread(config, reached, own_macros)
     _check_required(config, reached)
+    _check_types(config, reached)
+    _check_unread(config, reached, own_macros)
 
 
 def _reachable(config: dict, start: str) -> set[Key]:
@@ -110,8 +117,9 @@ def _check_unread(config: dict, reached: set[Key], own_macros: set[str]) -> None
         names = [f"{scope + '/' if scope else ''}{_short(selector)}.{name}" for name in parameters]
         if key not in reached:
             raise UserError(f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.")
-        for name in {"workdir", "seed", "strategy"} & set(parameters):
-            if selector != LAUNCH:
+        is_stage = selector != LAUNCH and "workdir" in inspect.signature(gin._REGISTRY[selector].wrapped).parameters
+        for name in ("workdir", "seed", "strategy"):
+            if is_stage and name in parameters:
                 raise UserError(
                     f"{_short(selector)}.{name} is set by the launcher for all stages. Give --{name} instead."
                 )
@@ -124,12 +132,48 @@ def _check_required(config: dict, reached: set[Key]) -> None:
                 flag = {"data_dir": "--data_dir=FOLDER or "}.get(name, "")
                 binding = scope if selector == "gin.macro" else f"{_short(selector)}.{name}"
                 raise UserError(f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.")
-    if "stages" not in config.get(("", LAUNCH), {}):
-        raise UserError("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
+            for reference in _references({name: value}):
+                if reference.configurable.selector == "gin.macro" and _key(reference) not in config:
+                    raise UserError(
+                        f"{_short(selector)}.{name} reads the macro {_key(reference)[0]}, which nothing sets. "
+                        "Correct its name or give it a value."
+                    )
 
 
 def _is_required_macro(value: Any) -> bool:
     return isinstance(value, gin.ConfigurableReference) and value.scoped_selector.startswith("gin.REQUIRED")
+
+
+def _check_types(config: dict, reached: set[Key]) -> None:
+    for scope, selector in sorted(reached):
+        function = gin._REGISTRY[selector].wrapped
+        hints = {} if selector == "gin.macro" else typing.get_type_hints(function)
+        for name, value in config[scope, selector].items():
+            while isinstance(value, gin.ConfigurableReference) and value.configurable.selector == "gin.macro":
+                value = config[_key(value)]["value"]
+            if not _fits(value, hints.get(name, Any)):
+                expected = inspect.formatannotation(inspect.signature(function).parameters[name].annotation)
+                raise UserError(f"Expected {_short(selector)}.{name} to be of type {expected}, got {value!r}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a bound value can be what an annotation says; true where that cannot be told."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, gin.ConfigurableReference):
+        return value.evaluate or hint not in (bool, int, float, str)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if origin is tuple and Ellipsis not in inner:
+        return isinstance(value, (tuple, list)) and len(value) == len(inner) and all(map(_fits, value, inner))
+    if origin in (tuple, collections.abc.Sequence):
+        return isinstance(value, (tuple, list)) and all(_fits(one, inner[0]) for one in value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    if hint in (bool, str, dict, type(None)) or origin is dict:
+        return isinstance(value, origin or hint)
+    return origin is not collections.abc.Callable
 
 
 def _short(selector: str) -> str:
@@ -150,6 +194,10 @@ def settings_of(stage: Stage) -> dict[str, str]:
         if isinstance(value, gin.ConfigurableReference):
             scope, selector = _key(value)
             return text(config[scope, selector]["value"]) if selector == "gin.macro" else f"@{value.scoped_selector}"
+        if isinstance(value, (tuple, list)):
+            return f"({', '.join(map(text, value))})"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key!r}: {text(item)}" for key, item in value.items()) + "}"
         return repr(value)
 
     return {

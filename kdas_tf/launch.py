@@ -49,6 +49,9 @@ def run(
     Raises:
         UserError: something that was given cannot be used.
     """
+    for stage in stages:
+        if not hasattr(inspect.getmodule(inspect.unwrap(stage)), "RESULT"):
+            raise UserError(f"Expected launch.run.stages to list stages, such as [@search.run], got {stage!r}.")
     strategy = make_strategy(num_devices, logical_cpus, mixed_precision)
     folder = Path(workdir).expanduser().absolute()
     common = {"workdir": folder, "seed": seed, "strategy": strategy}
@@ -56,6 +59,9 @@ def run(
         for line in describe(stages, common):
             print(line)
         return
+    settings = settings_of_all(stages, f"seed {seed}, {mixed_precision}")
+    for stage in stages:  # all of them before anything is written
+        check_unchanged(folder / stage_name(stage), settings[stage_name(stage)])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
@@ -63,20 +69,25 @@ def run(
         raise UserError(
             f"Expected --workdir={workdir} to be a folder that can be written to: {error.strerror}."
         ) from error
-    history = f"seed {seed}, {mixed_precision}"
     for stage in stages:
         name, module = stage_name(stage), inspect.getmodule(inspect.unwrap(stage))
         result = folder / name / str(vars(module)["RESULT"])
-        settings = {**bindings.settings_of(stage), "before": history}
-        check_unchanged(folder / name, settings)
-        history = str(settings)
         if result.exists():
             print(f"{name}: done before, {result}", flush=True)
             continue
-        remember(folder / name, settings)
+        remember(folder / name, settings[name])
         started = time.monotonic()
         stage(**accepted(stage, common))
         print(f"{name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
+
+
+def settings_of_all(stages: Sequence[Stage], history: str) -> dict[str, dict[str, str]]:
+    """What decides each stage's result: what is bound for it, and what came before it."""
+    settings = {}
+    for stage in stages:
+        settings[stage_name(stage)] = {**bindings.settings_of(stage), "before": history}
+        history = str(settings[stage_name(stage)])
+    return settings
 
 
 def describe(stages: Sequence[Stage], common: dict[str, Any]) -> Iterator[str]:
@@ -152,6 +163,7 @@ def stage_name(stage: Stage) -> str:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags; in a function, because gin imports this module while it also runs as __main__."""
+    flags.DEFINE_bool("help", False, "List the flags.", flag_values=values)
     flags.DEFINE_multi_string("gin_file", [], "A .gin file; several may be given, later ones win.", flag_values=values)
     flags.DEFINE_multi_string("gin_param", [], "A binding, NAME=VALUE; several may be given.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
@@ -186,7 +198,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         rest = values(["kdas_tf.launch", *arguments])[1:]
         if rest:
-            raise UserError(f"Expected only flags, got {rest[0]!r}. Flags are:\n{values.main_module_help()}")
+            raise UserError(f"Expected only flags, got {rest[0]!r}. --help lists them.")
+        if values["help"].value:
+            print(f"{__doc__.splitlines()[0]}\n{values.get_help()}")
+            return 0
         gin_files, gin_params = values["gin_file"].value or [], values["gin_param"].value or []
         if not gin_files:
             raise UserError("Expected at least one --gin_file. Try --gin_file=gin/search.gin.")

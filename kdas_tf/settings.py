@@ -20,8 +20,8 @@ def check_unchanged(folder: Path, settings: Mapping[str, str]) -> None:
         UserError: they differ; the message names what did.
     """
     try:
-        before = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return
     changes = [
         f"{name} was {before.get(name, 'not set')} and is now {settings.get(name, 'not set')}"

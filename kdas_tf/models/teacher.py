@@ -1,6 +1,8 @@
 """The teacher: a backbone of keras.applications with the student's head, or logits that somebody else computed."""
 
 import inspect
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,9 +71,9 @@ class Teacher(keras.Model):
                 f"Expected a backbone of keras.applications ({', '.join(sorted(known))}), got {backbone!r}."
             )
         constructor, self.preprocess = known[backbone]
-        self.backbone = _make_backbone(constructor, weights, image_size, self.config["backbone_arguments"])
-        if last_stride is not None:
-            self.backbone = _with_last_stride(self.backbone, last_stride)
+        made = _make_backbone(constructor, weights, image_size, self.config["backbone_arguments"])
+        # Assigned once: Keras would keep the weights of a backbone that another one replaces.
+        self.backbone = made if last_stride is None else _with_last_stride(made, last_stride)
         self.head = ReIDHead(num_identities, name="head", dtype=self.dtype_policy)
         self.head.build(self.backbone.output_shape)
         self.built = True
@@ -96,16 +98,16 @@ def _make_backbone(constructor, weights, image_size, arguments) -> keras.Model:
             include_top=False,
             weights=weights if path is None else None,
             input_shape=(*image_size, 3),
-            **{"include_preprocessing": False, **arguments}
-            if "include_preprocessing" in inspect.signature(constructor).parameters
-            else arguments,
+            **arguments,
         )
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"keras.applications cannot make the teacher's backbone: {_first_line(error)}") from error
     if path is not None:
         try:
-            backbone.load_weights(path)
-        except (ValueError, OSError, KeyError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # one a layer, before the error that says the same
+                backbone.load_weights(path)
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"The weights in {path} do not fit {constructor.__name__} without top: {_first_line(error)}"
             ) from error
@@ -118,15 +120,20 @@ def _first_line(error: Exception) -> str:
 
 def _with_last_stride(backbone: keras.Model, stride: int) -> keras.Model:
     """Rebuilds a ResNet with another stride in its last stage; the weights stay."""
-    last = [layer.name for layer in backbone.layers if layer.name.startswith(_RESNET_LAST_STAGE)]
+    last = [
+        layer.name
+        for layer in backbone.layers
+        if layer.name.startswith(_RESNET_LAST_STAGE) and tuple(getattr(layer, "strides", ())) == (2, 2)
+    ]
     if stride not in (1, 2) or not last:
         raise UserError(
-            f"last_stride can be 1 or 2 and only for ResNets of keras.applications, got {stride} for {backbone.name}."
+            "last_stride can be 1 or 2, and only for ResNet50, ResNet101 and ResNet152, "
+            f"got {stride} for {backbone.name}."
         )
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
-        if layer.name in last and tuple(config.get("strides", ())) == (2, 2):
+        if layer.name in last:
             config["strides"] = (stride, stride)
         return type(layer).from_config(config)
 
@@ -173,11 +180,11 @@ def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequen
         UserError: the file cannot be read, lacks images or identities, or holds numbers that are not finite.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [str(name) for name in arrays["images"]]
             logits = np.asarray(arrays["logits"], np.float32)
             columns = [int(i) for i in arrays["identities"]] if "identities" in arrays else sorted(identities)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"Expected {path} to be an .npz file with `images` and `logits`, but it cannot be read: "
             f"{_first_line(error)}"

@@ -90,11 +90,11 @@ class MetricsFile(keras.callbacks.Callback):
         super().__init__()
         self.path = path
         self.stage = stage
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if not self._is_redone(line, start_epoch)]
-        if len(kept) != len(lines):
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        kept = "".join(line + "\n" for line in before.splitlines() if not self._is_redone(line, start_epoch))
+        if kept != before:
             partial = path.with_name(path.name + ".partial")
-            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            partial.write_text(kept, encoding="utf-8")
             partial.replace(path)
 
     def _is_redone(self, line: str, start_epoch: int) -> bool:

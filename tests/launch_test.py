@@ -1,0 +1,227 @@
+import logging
+import subprocess
+import sys
+
+import keras
+import pytest
+import tensorflow as tf
+
+from gin import config as gin
+from kdas_tf import launch
+from kdas_tf.bindings import REPOSITORY
+
+SEARCH = "--gin_file=gin/search.gin"
+TINY = "--gin_file=gin/scale/tiny.gin"
+# More than one of the test's four logical CPUs would make a MirroredStrategy.
+ONE_DEVICE = "--num_devices=1"
+
+STAGE = """
+RESULT = "result.txt"
+
+def run(*, workdir, seed, value: int = 1, interrupted: bool = False):
+    with open(workdir / "calls.txt", "a") as file:
+        file.write(f"{__name__} value {value} seed {seed}\\n")
+    if interrupted:
+        raise KeyboardInterrupt
+    (workdir / __name__ / RESULT).write_text(str(value))
+"""
+
+GIN_FILE = """
+from __gin__ import dynamic_registration
+from kdas_tf import launch
+import kdas_fake_first
+import kdas_fake_second
+
+launch.run.stages = [@kdas_fake_first.run, @kdas_fake_second.run]
+kdas_fake_first.run.value = 1
+kdas_fake_second.run.value = 2
+kdas_fake_second.run.interrupted = False
+"""
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Puts back what the launcher sets for a whole process."""
+    gin.clear_config()
+    policy, filters = keras.mixed_precision.dtype_policy(), list(logging.getLogger().filters)
+    yield
+    gin.clear_config()
+    keras.mixed_precision.set_dtype_policy(policy)
+    logging.getLogger().filters[:] = filters
+    tf.config.optimizer.set_experimental_options({"layout_optimizer": True})
+
+
+@pytest.fixture(scope="module")
+def two_stages(tmp_path_factory):
+    """Flag of a .gin file with two stages that only leave traces."""
+    folder = tmp_path_factory.mktemp("fake_stages")
+    for name in ("first", "second"):
+        (folder / f"kdas_fake_{name}.py").write_text(STAGE)
+    (folder / "two.gin").write_text(GIN_FILE)
+    sys.path.insert(0, str(folder))
+    yield f"--gin_file={folder / 'two.gin'}"
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def run(two_stages, tmp_path):
+    """Runs the two stages with more flags, as one command after the other."""
+
+    def main(*flags: str) -> int:
+        gin.clear_config()
+        return launch.main([two_stages, ONE_DEVICE, f"--workdir={tmp_path / 'run'}", *flags])
+
+    return main
+
+
+def calls(folder):
+    return (folder / "run" / "calls.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ([], "--gin_file=gin/search.gin"),
+        (["gin/search.gin"], "Expected only flags, got 'gin/search.gin'"),
+        ([SEARCH, "--epochs=5"], "Unknown command line flag 'epochs'"),
+        ([SEARCH, "--seed=x"], "--seed=x"),
+        ([SEARCH, "--seed=-1"], "--seed=-1"),
+        ([SEARCH, "--dry_run=perhaps"], "--dry_run=perhaps"),
+        ([SEARCH, "--mixed_precision=foo"], "float32|mixed_bfloat16|mixed_float16"),
+        ([SEARCH, "--num_devices=99"], "Expected --num_devices of at most 4"),
+        ([SEARCH, "--num_devices=0"], "Expected --num_devices to be at least 1, got 0"),
+        ([SEARCH, "--logical_cpus=0"], "Expected --logical_cpus to be at least 1, got 0"),
+        ([SEARCH, "--data_dir=/nowhere/Market-1501"], "/nowhere/Market-1501 is no folder"),
+        (["--gin_file=gin/nowhere.gin"], "gin/nowhere.gin"),
+        ([TINY], "No stages"),
+        ([SEARCH, "--gin_file=gin/data/market1501.gin"], "A value is required for data.run.data_dir"),
+        ([SEARCH, "--gin_param=search.run.epoch=5"], "doesn't have a parameter named 'epoch'"),
+        ([SEARCH, "--gin_param=SEARCH_EPOCH=5"], "Nothing reads the macro SEARCH_EPOCH"),
+        ([SEARCH, "--gin_param=SEARCH_EPOCHS='ten'"], "search.run.epochs to be of type int, got 'ten'"),
+        ([SEARCH, "--gin_param=launch.run.stages='search'"], "launch.run.stages to be of type"),
+        ([SEARCH, "--gin_param=launch.run.mixed_precision='foo'"], "Expected --mixed_precision to be one of"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(arguments, expected, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launch.main(arguments) == 2
+    output, error = capfd.readouterr()
+    assert error.startswith("error: ") and error.count("\n") == 1 and expected in error
+    assert "Traceback" not in output + error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_2(two_stages, tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    assert launch.main([two_stages, ONE_DEVICE, f"--workdir={tmp_path / 'file' / 'run'}"]) == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and f"--workdir={tmp_path / 'file' / 'run'}" in error
+
+
+def test_a_function_that_is_no_stage_is_refused_in_one_line(run, capfd):
+    stages = "[@kdas_fake_first.run, @kdas_fake_second.run, @launch.stage_name]"
+    assert run(f"--gin_param=launch.run.stages={stages}") == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: Expected launch.run.stages to list stages") and error.count("\n") == 1
+
+
+def test_help_lists_the_flags(capsys):
+    assert launch.main(["--help"]) == 0
+    output = capsys.readouterr().out
+    assert all(f"--{flag}:" in output for flag in ("gin_file", "gin_param", "workdir", "data_dir", "seed"))
+
+
+def test_stages_run_in_their_order_with_the_seed(run, tmp_path, capsys):
+    assert run("--seed=5") == 0
+    assert calls(tmp_path) == ["kdas_fake_first value 1 seed 5", "kdas_fake_second value 2 seed 5"]
+    output = capsys.readouterr().out.splitlines()
+    assert [line.split(" s, ")[0] for line in output] == [
+        "kdas_fake_first: finished in 0",
+        "kdas_fake_second: finished in 0",
+    ]
+    assert "kdas_fake_first.run.value = 1" in (tmp_path / "run" / "config.gin").read_text()
+
+
+def test_a_stage_with_a_result_is_skipped(run, tmp_path, capsys):
+    run()
+    (tmp_path / "run" / "kdas_fake_second" / "result.txt").unlink()
+    capsys.readouterr()
+    assert run() == 0
+    first = tmp_path / "run" / "kdas_fake_first" / "result.txt"
+    assert f"kdas_fake_first: done before, {first}" in capsys.readouterr().out
+    assert [line.split()[0] for line in calls(tmp_path)] == ["kdas_fake_first", "kdas_fake_second", "kdas_fake_second"]
+
+
+@pytest.mark.parametrize(
+    "flag, change",
+    [
+        ("--gin_param=kdas_fake_second.run.value=3", "kdas_fake_second.run.value was 2 and is now 3."),
+        ("--gin_param=kdas_fake_first.run.value=3", "kdas_fake_first.run.value was 1 and is now 3."),
+        ("--seed=1", "the settings of an earlier stage, the seed or the precision have changed."),
+        ("--mixed_precision=mixed_bfloat16", "the settings of an earlier stage, the seed or the precision"),
+    ],
+)
+def test_a_changed_command_never_continues_an_old_result(run, flag, change, tmp_path, capfd):
+    run()
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    capfd.readouterr()
+    assert run(flag) == 2
+    output, error = capfd.readouterr()
+    assert change in error and error.count("\n") == 1 and not output
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
+
+
+def test_the_stages_after_a_changed_one_that_was_deleted_are_refused_before_it_is_done_again(run, tmp_path, capfd):
+    run()
+    for path in (tmp_path / "run" / "kdas_fake_first").iterdir():
+        path.unlink()
+    assert run("--gin_param=kdas_fake_first.run.value=3") == 2
+    assert f"{tmp_path / 'run' / 'kdas_fake_second'} holds a result of other settings" in capfd.readouterr().err
+    assert len(calls(tmp_path)) == 2
+
+
+def test_an_interrupted_stage_says_that_the_same_command_continues(run, tmp_path, capfd):
+    assert run("--gin_param=kdas_fake_second.run.interrupted=True") == 130
+    error = capfd.readouterr().err
+    assert "The same command continues" in error and "Traceback" not in error
+    assert not (tmp_path / "run" / "kdas_fake_second" / "result.txt").exists()
+    assert run("--gin_param=kdas_fake_second.run.interrupted=True") == 130
+    assert calls(tmp_path)[2:] == ["kdas_fake_second value 2 seed 0"]
+
+
+def test_a_dry_run_shows_stages_parameters_memory_and_configuration_and_leaves_nothing(tmp_path, capsys):
+    flags = [SEARCH, TINY, ONE_DEVICE, "--gin_param=CELLS=3", f"--workdir={tmp_path / 'run'}", "--dry_run"]
+    assert launch.main(flags) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Stages: data, teacher, search"
+    shown = {start: [line for line in lines if line.startswith(f"  {start}: ")] for start in ("teacher", "search")}
+    assert "fine-tunes MobileNetV2 at 32x32 for 1 epochs" in shown["teacher"][0]
+    assert "M trainable parameters" in shown["teacher"][0]
+    assert "supernet of 3 cells, C = 4" in shown["search"][0] and "M parameters, at 32x16" in shown["search"][0]
+    assert "memory of a step" in shown["search"][-1] and " GB " in shown["search"][-1]
+    assert {"CELLS = 3", "search.run.cells = %CELLS", "launch.run.dry_run = True"} <= set(lines)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_other_data_counts_its_identities(tmp_path, capsys):
+    for split in ("bounding_box_train", "query", "bounding_box_test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for identity in (2, 7, 11):
+            for camera in (1, 2):
+                (tmp_path / "data" / split / f"{identity:04d}_c{camera}s1_000001_01.jpg").touch()
+    flags = [SEARCH, TINY, ONE_DEVICE, f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}", "--dry_run"]
+    assert launch.main(flags) == 0
+    assert "Training identities: 3" in capsys.readouterr().out.splitlines()
+    assert not (tmp_path / "run").exists()
+
+
+def test_precision_and_devices_are_set_for_the_process():
+    assert launch.make_strategy(1, None, "mixed_bfloat16").num_replicas_in_sync == 1
+    assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
+
+
+def test_logical_cpus_make_as_many_replicas():
+    """In a process of its own: logical devices are fixed once TensorFlow has started."""
+    code = "from kdas_tf.launch import make_strategy; print(make_strategy(2, 3, 'float32').num_replicas_in_sync)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "2"

@@ -1,0 +1,41 @@
+import pytest
+
+from kdas_tf.models.memory import search_step_bytes
+
+PAPER = {"image_size": (384, 128), "channels": 32, "cells": 8, "reductions": (2, 4, 6)}
+
+
+def test_one_normal_cell_is_the_sum_counted_by_hand():
+    # 8x4 pixels are 2x1 behind the stem; 3 images of 2 channels make maps of 3 * 2 * 1 * 2 = 12 numbers.
+    # Nodes 0, 1 (the inputs) send 4 edges each, nodes 2, 3, 4 send 3, 2, 1: 14 edges from 5 nodes.
+    # Kept: 4 maps per edge for sep_conv, 1 for dil_conv, 3 in the stack, so 8; 2 pools and 3 inputs per node.
+    kept = 12 * (8 * 14 + 2 * 5 + 3 * 5)
+    # In passing: 3 copies of the largest stack, which has 3 maps for each of 4 edges and 2 pools.
+    passing = 12 * 3 * (3 * 4 + 2)
+    assert search_step_bytes(3, image_size=(8, 4), channels=2, cells=1, reductions=()) == 4 * (kept + passing)
+
+
+def test_a_reduction_cell_doubles_the_channels_and_halves_what_its_inputs_edges_make():
+    # 16x8 pixels are 4x2 behind the stem; 1 image of 2 * 2 channels: maps of 32 numbers before and 8 after the stride.
+    # The edges of the two inputs read the larger maps (3 kept) and make the smaller; those of nodes 2, 3, 4 stay small.
+    kept = 8 * (8 * 14 + 2 * 5) + 3 * (2 * 32 + 3 * 8)
+    passing = 8 * 3 * (3 * 4 + 2)
+    assert search_step_bytes(1, image_size=(16, 8), channels=2, cells=1, reductions=(0,)) == 4 * (kept + passing)
+
+
+def test_sizes_that_the_stem_and_reductions_do_not_divide_are_rounded_up():
+    odd = search_step_bytes(1, image_size=(33, 17), channels=4, cells=2, reductions=(1,))
+    assert odd == search_step_bytes(1, image_size=(36, 20), channels=4, cells=2, reductions=(1,))
+
+
+@pytest.mark.parametrize("factor", [2, 7])
+def test_memory_grows_linearly_with_batch_and_channels_and_image(factor):
+    base = search_step_bytes(4, **PAPER)
+    assert search_step_bytes(4 * factor, **PAPER) == factor * base
+    assert search_step_bytes(4, **{**PAPER, "channels": 32 * factor}) == factor * base
+    assert search_step_bytes(4, **{**PAPER, "image_size": (384 * factor, 128)}) == factor * base
+
+
+def test_another_cell_costs_more():
+    more = search_step_bytes(4, **{**PAPER, "cells": 9})
+    assert more > search_step_bytes(4, **PAPER)

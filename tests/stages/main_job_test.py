@@ -1,0 +1,142 @@
+"""The main job, end to end at tiny scale: run, stopped and continued."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdas_tf import genotype
+from kdas_tf.losses.objective import Objective
+from kdas_tf.stages import data, search, teacher
+
+TINY = {"image_size": (32, 16), "channels": 4, "cells": 2, "reductions": (1,), "student_channels": 8}
+
+
+def prepare(workdir, **teacher_arguments):
+    for stage in ("data", "teacher", "search"):
+        (workdir / stage).mkdir(parents=True)
+
+    def render(root, progress):
+        from kdas_tf.data import synthetic
+
+        synthetic.write_dataset(
+            root, train_identities=16, test_identities=3, image_size=(32, 16), images_per_camera=2, progress=progress
+        )
+
+    data.run(workdir=workdir, render=render)
+    teacher.run(
+        workdir=workdir,
+        seed=0,
+        strategy=tf.distribute.get_strategy(),
+        image_size=(32, 16),
+        backbone="MobileNetV2",
+        backbone_arguments={"alpha": 0.35},
+        teacher_image_size=(32, 32),
+        weights=None,
+        epochs=1,
+        **teacher_arguments,
+    )
+
+
+def run_search(workdir, epochs=2, **arguments):
+    search.run(
+        workdir=workdir,
+        seed=0,
+        strategy=tf.distribute.get_strategy(),
+        epochs=epochs,
+        temperature=lambda epoch: 2.0 - epoch,
+        **TINY,
+        **arguments,
+    )
+
+
+def lines(workdir, stage):
+    entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["stage"] == stage]
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.slow
+def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path, monkeypatch):
+    prepare(tmp_path)
+    tf.config.experimental.enable_op_determinism()  # cannot be switched off again, and does no harm to other tests
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for copy in (whole, parts):
+        copy.mkdir()
+        for stage in ("data", "teacher"):
+            (copy / stage).symlink_to(tmp_path / stage)
+        (copy / "search").mkdir()
+    run_search(whole)
+
+    # Stopped in the middle of the second epoch, after weights and alphas have moved on from the checkpoint.
+    def stop(self, epoch, logs=None):
+        if epoch == 1:
+            raise Interrupted
+
+    monkeypatch.setattr("kdas_tf.training.callbacks.FiniteLoss.on_epoch_end", stop)
+    with pytest.raises(Interrupted):
+        run_search(parts)
+    assert not (parts / "search" / "genotype.json").exists()
+    monkeypatch.undo()
+    run_search(parts)
+
+    assert (whole / "search/genotype.json").read_text() == (parts / "search/genotype.json").read_text()
+    assert lines(whole, "search") == lines(parts, "search")
+    saved = [tf.train.load_checkpoint(str(copy / "search" / "checkpoints")) for copy in (whole, parts)]
+    names = set(saved[0].get_variable_to_shape_map())
+    assert names == set(saved[1].get_variable_to_shape_map())
+    for part in ("network", "weight_optimizer", "alpha_optimizer", "temperature", "epoch"):
+        assert any(name.startswith(part) for name in names), f"{part} is not in the checkpoint"
+    for name in names - {"_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE"}:
+        np.testing.assert_array_equal(saved[0].get_tensor(name), saved[1].get_tensor(name), err_msg=name)
+
+
+@pytest.mark.slow
+def test_search_leaves_the_genotype_as_data_and_as_pictures(tmp_path):
+    prepare(tmp_path, view="clean", objective=Objective)
+    run_search(tmp_path)
+
+    folder = tmp_path / "search"
+    content = json.loads((folder / "genotype.json").read_text())
+    alphas = content["alphas"]
+    assert np.shape(alphas["normal"]) == np.shape(alphas["reduce"]) == (14, 7)
+    found = genotype.load(folder / "genotype.json")
+    assert found == genotype.derive(alphas["normal"], alphas["reduce"])
+    assert content["derived_from"]["identities"] == 16
+    for picture in ("genotype.png", "alpha_normal.png", "alpha_reduce.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+    entries = lines(tmp_path, "search")
+    assert [entry["epoch"] for entry in entries] == [1, 2]
+    assert [entry["temperature"] for entry in entries] == [2.0, 1.0]
+    assert np.mean(entries[-1]["entropies_normal"]) == pytest.approx(np.mean(genotype.entropies(alphas["normal"])))
+    events = "".join(str(path) for path in (tmp_path / "tensorboard").rglob("events*"))
+    assert "teacher" in events and "search" in events
+    assert json.loads((tmp_path / "teacher" / "teacher.json").read_text())["kind"] == "table"
+
+
+@pytest.mark.slow
+def test_teacher_can_be_a_file_of_logits(tmp_path):
+    prepare_only = tmp_path / "run"
+    prepare(prepare_only, view="clean")
+    table = np.load(prepare_only / "teacher" / "logits.npy")
+    records = data.load(prepare_only).train
+    names = [record.path.rsplit("/", 1)[1] for record in records]
+    order = np.random.default_rng(0).permutation(len(names))
+    np.savez(tmp_path / "logits.npz", images=np.array(names)[order], logits=table[order])
+
+    other = tmp_path / "other"
+    (other / "teacher").mkdir(parents=True)
+    (other / "data").symlink_to(prepare_only / "data")
+    teacher.run(
+        workdir=other,
+        seed=0,
+        strategy=tf.distribute.get_strategy(),
+        image_size=(32, 16),
+        logits=str(tmp_path / "logits.npz"),
+    )
+    np.testing.assert_array_equal(np.load(other / "teacher" / "logits.npy"), table)
