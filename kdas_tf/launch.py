@@ -5,6 +5,7 @@ keyword-only arguments.
 """
 
 import contextlib
+import hashlib
 import importlib
 import inspect
 import logging
@@ -86,7 +87,7 @@ def settings_of_all(stages: Sequence[Stage], history: str) -> dict[str, dict[str
     settings = {}
     for stage in stages:
         settings[stage_name(stage)] = {**bindings.settings_of(stage), "before": history}
-        history = str(settings[stage_name(stage)])
+        history = hashlib.sha256(str(settings[stage_name(stage)]).encode()).hexdigest()
     return settings
 
 
@@ -98,7 +99,7 @@ def describe(stages: Sequence[Stage], common: dict[str, Any]) -> Iterator[str]:
         module = inspect.getmodule(inspect.unwrap(stage))
         arguments = {**bindings.bindings_of(stage), **common}
         if "count_identities" in vars(module):
-            identities = vars(module)["count_identities"](**arguments)
+            identities = vars(module)["count_identities"](settings=bindings.settings_of(stage), **arguments)
         plan = vars(module).get("plan")
         for line in plan(num_identities=identities, **arguments) if plan else ():
             yield f"  {stage_name(stage)}: {line}"
@@ -213,6 +214,9 @@ def main(arguments: Sequence[str]) -> int:
         # gin adds the call that an error passed through, which says nothing to people.
         print(f"error: {str(error).split('  In call to configurable')[0].strip()}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nstopped. The same command continues after the last finished epoch.", file=sys.stderr)
         return 130

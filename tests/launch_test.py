@@ -198,7 +198,7 @@ def test_a_dry_run_shows_stages_parameters_memory_and_configuration_and_leaves_n
     assert "fine-tunes MobileNetV2 at 32x32 for 1 epochs" in shown["teacher"][0]
     assert "M trainable parameters" in shown["teacher"][0]
     assert "supernet of 3 cells, C = 4" in shown["search"][0] and "M parameters, at 32x16" in shown["search"][0]
-    assert "memory of a step" in shown["search"][-1] and " GB " in shown["search"][-1]
+    assert "memory: about" in shown["search"][-1] and " GB " in shown["search"][-1]
     assert {"CELLS = 3", "search.run.cells = %CELLS", "launch.run.dry_run = True"} <= set(lines)
     assert not list(tmp_path.iterdir())
 

@@ -114,7 +114,10 @@ def _what_to_do(root: Path) -> str:
     for data_set, marks in _OTHER_LAYOUTS.items():
         mark = next((mark for mark in marks if mark in root.name or (root / mark).exists()), None)
         if mark:
-            return f"It looks like {data_set} (because of {mark}): use gin/data/{data_set.lower()}.gin."
+            return (
+                f"It looks like {data_set} (because of {mark}), which has no reader yet: bring it into the layout of "
+                "Market-1501."
+            )
     if root.name in (TRAIN, QUERY, GALLERY) and (root.parent / TRAIN).is_dir():
         return f"Give its parent, {root.parent}."
     return "Give the folder that was unpacked from the archive of the data set."

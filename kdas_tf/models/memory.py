@@ -7,6 +7,11 @@ from kdas_tf.models.cells import cell_plan, edges_from
 
 _BYTES = 4  # float32
 
+PROGRAM_BYTES = 550_000_000
+GRAPH_BYTES_PER_CELL = 170_000_000
+"""What TensorFlow takes beside a step's tensors, on a CPU: fitted to the peaks measured by benchmarks/search_step.py
+(1.26 GB at 8 64 32 16 4 and 2.14 GB at 16 128 64 16 8)."""
+
 
 def search_step_bytes(
     batch_size: int, *, image_size: tuple[int, int], channels: int, cells: int, reductions: Sequence[int]

@@ -1,6 +1,7 @@
 """Stage 1: finds or renders the photographs, checks every one, and writes their index."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def run(
         render(root, progress=progress_line("data: rendering people"))
     data = verify.drop_damaged(reader(root), progress=progress_line("data: checking images"))
     kept, skipped = verify.keep_trainable(data.train, identities_per_batch=2)
-    data = ReIDData(data.name, tuple(kept), data.query, data.gallery, (*data.skipped, *skipped))
+    name = root.name if data_dir is not None else "embedded people"
+    data = ReIDData(name, tuple(kept), data.query, data.gallery, (*data.skipped, *skipped))
     print(market1501.describe(data), flush=True)
     records.save(data, folder / RESULT)
 
@@ -52,10 +54,13 @@ def plan(*, workdir: Path, data_dir: str | None = None, **arguments: Any) -> lis
     return [f"reads {data_dir}" if data_dir else f"renders the embedded people into {workdir / 'data' / 'embedded'}"]
 
 
-def count_identities(*, workdir: Path, data_dir: str | None = None, **arguments: Any) -> int:
-    """Number of training identities, for estimates: from the index, the data set, or the renderer's default."""
+def count_identities(
+    *, workdir: Path, settings: Mapping[str, str], data_dir: str | None = None, **arguments: Any
+) -> int:
+    """Number of training identities, for estimates: from the index, the data set, or what is to be rendered."""
     if (workdir / "data" / RESULT).exists():
         return len(records.relabel(load(workdir).train)[1])
     if data_dir is not None:
         return len(records.relabel(arguments.get("reader", market1501.read)(Path(data_dir)).train)[1])
-    return 150
+    default = inspect.signature(synthetic.write_dataset).parameters["train_identities"].default
+    return int(settings.get("synthetic.write_dataset.train_identities", default))

@@ -15,7 +15,7 @@ from kdas_tf.data.splits import half_split
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.batch_norm import configure_batch_norm
-from kdas_tf.models.memory import search_step_bytes
+from kdas_tf.models.memory import GRAPH_BYTES_PER_CELL, PROGRAM_BYTES, search_step_bytes
 from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
@@ -138,8 +138,15 @@ def run(
             callbacks=[log],
             shown=("total", "val_total", "temperature", "entropy_normal", "entropy_reduce"),
         )
-    origin = {"data": data.name, "identities": len(identities), "seed": seed, "epochs": epochs, "channels": channels}
-    _leave(folder, log.alphas(), {**origin, "cells": cells, "image_size": list(image_size)}, student)
+    origin: dict[str, Any] = {
+        "data": data.name,
+        "identities": len(identities),
+        "seed": seed,
+        "epochs": epochs,
+        "channels": channels,
+    }
+    origin |= {"cells": cells, "reductions": list(reductions), "image_size": list(image_size)}
+    _leave(folder, log.alphas(), origin, student)
 
 
 def _leave(folder: Path, alphas: dict[str, np.ndarray], origin: dict[str, Any], student: dict[str, Any]) -> None:
@@ -174,9 +181,10 @@ def plan(
     parameters = teacher_stage.count(supernet)
     step = search_step_bytes(batch, image_size=image_size, channels=channels, cells=cells, reductions=reductions)
     memory = step + 4 * 4 * parameters  # value, gradient, momentum and one copy in passing
+    beside = PROGRAM_BYTES + cells * GRAPH_BYTES_PER_CELL
     return [
         f"supernet of {cells} cells, C = {channels}, {parameters / 1e6:.2f} M parameters, at "
         f"{image_size[0]}x{image_size[1]}",
         f"{arguments.get('epochs', 200)} epochs of batches of {batch}",
-        f"memory of a step: about {memory / 1e9:.1f} GB beside the program's own 0.6 GB",
+        f"memory: about {(memory + beside) / 1e9:.1f} GB, {memory / 1e9:.2f} GB of it weights and activations",
     ]

@@ -139,6 +139,8 @@ class SearchModel(DistilledModel):
         **kwargs: Any,
     ) -> None:
         super().compile(optimizer=weight_optimizer, **kwargs)
+        if self.dtype_policy.name == "mixed_float16":  # Keras does this for the first optimizer only
+            alpha_optimizer = keras.optimizers.LossScaleOptimizer(alpha_optimizer)
         self.alpha_optimizer = alpha_optimizer
         self.optimizer.build(self.network.network_weights)
         self.alpha_optimizer.build(self.network.alphas)
