@@ -39,6 +39,7 @@ from kdas_tf.training.steps import TrainingModel
 
 
 def main() -> None:
+    """Trains, judges and compares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--randoms", type=int, default=3, help="number of random genotypes")
