@@ -1,5 +1,6 @@
 """Stage 3: searches the architecture and leaves it as data and as pictures."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def run(
     Raises:
         UserError: an argument is out of its range, or an earlier stage's result cannot be used.
     """
+    since = time.monotonic()
     folder, data = workdir / "search", data_stage.load(workdir)
     labels, identities = relabel(data.train)
     halves = dict(zip(("train", "val"), half_split(labels, seed), strict=True))
@@ -137,6 +139,7 @@ def run(
             ),
             callbacks=[log],
             shown=("total", "val_total", "temperature", "entropy_normal", "entropy_reduce"),
+            since=since,
         )
     origin: dict[str, Any] = {
         "data": data.name,

@@ -1,6 +1,8 @@
 """Stage 2: fine-tunes the teacher with L_c + L_t, or takes over logits that somebody else computed."""
 
 import json
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ def run(
     backbone_arguments: dict[str, Any] | None = None,
     teacher_image_size: tuple[int, int] | None = None,
     logits: str | None = None,
+    reuse: str | None = None,
     view: str = "augmented",
     epochs: int = 60,
     identities_per_batch: int = 16,
@@ -68,6 +71,7 @@ def run(
         backbone_arguments: more arguments of the backbone.
         teacher_image_size: what the backbone sees, if it is not `image_size`.
         logits: file of logits per image (`kdas_tf.models.teacher.read_logits`); nothing is trained then.
+        reuse: folder of another run's teacher stage, of the same training images; it is copied, nothing is trained.
         view: "augmented" runs the teacher on what the student sees, "clean" once on every image as it is.
         epochs: of fine-tuning.
         identities_per_batch: P.
@@ -84,8 +88,12 @@ def run(
     """
     if view not in VIEWS:
         raise UserError(f"Expected teacher.run.view to be one of {VIEWS}, got {view!r}.")
+    since = time.monotonic()
     folder, data = workdir / "teacher", data_stage.load(workdir)
     labels, identities = relabel(data.train)
+    if reuse is not None:
+        _copy(Path(reuse), folder, images=len(labels), identities=len(identities))
+        return
     if logits is not None:
         table = read_logits(logits, [Path(record.path).name for record in data.train], identities)
         _finish_with_table(folder, table, {"logits": str(logits)})
@@ -136,6 +144,7 @@ def run(
                 epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
             ),
             shown=("total", "distillation", "triplet"),
+            since=since,
         )
     result = judge(network, data, image_size=image_size, title="teacher")
     results = summary(result) if result else {}
@@ -173,6 +182,32 @@ def _save_weights(network: keras.Model, path: Path) -> None:
     partial.replace(path)
 
 
+def _copy(source: Path, folder: Path, *, images: int, identities: int) -> None:
+    """Takes over another run's teacher, the index last."""
+    try:
+        content = json.loads((source / RESULT).read_text(encoding="utf-8"))
+        table = content["kind"] == "table"
+        if table:
+            found = np.load(source / TABLE, mmap_mode="r", allow_pickle=False).shape
+        else:
+            found = (images, content["config"]["num_identities"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"Expected teacher.run.reuse to be the teacher folder of a finished run, but {source} cannot be read "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    if found != (images, identities):
+        raise UserError(
+            f"The teacher in {source} is of {found[1]} identities{f' and {found[0]} images' if table else ''}, this "
+            f"data set has {identities}{f' and {images}' if table else ''}. Take one that was trained on the same data."
+        )
+    name = TABLE if table else WEIGHTS
+    partial = folder / f"partial.{name}"
+    shutil.copyfile(source / name, partial)
+    partial.replace(folder / name)
+    write_json(folder / RESULT, {**content, "reused_from": str(source)})
+
+
 def load(workdir: Path) -> Teacher | TeacherTable:
     """Loads what the stage wrote; call it inside the strategy's scope."""
     folder = workdir / "teacher"
@@ -199,6 +234,8 @@ def plan(
     *, workdir: Path, num_identities: int, image_size: tuple[int, int], backbone: str = "ResNet50", **arguments: Any
 ) -> list[str]:
     """Says what the stage would do, with parameters."""
+    if arguments.get("reuse"):
+        return [f"takes over the teacher in {arguments['reuse']}"]
     if arguments.get("logits"):
         return [f"takes the logits in {arguments['logits']}"]
     size = arguments.get("teacher_image_size") or image_size

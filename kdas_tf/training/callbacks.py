@@ -124,14 +124,24 @@ class Progress(keras.callbacks.Callback):
         epochs: number of epochs of the stage.
         steps: steps in an epoch.
         shown: names of the logged values to show.
+        since: `time.monotonic()` when the stage began; the time to the first step counts from there.
     """
 
-    def __init__(self, stage: str, epochs: int, steps: int, shown: tuple[str, ...] = ("total",)):
+    def __init__(
+        self,
+        stage: str,
+        epochs: int,
+        steps: int,
+        shown: tuple[str, ...] = ("total",),
+        *,
+        since: float | None = None,
+    ):
         super().__init__()
         self.stage = stage
         self.epochs = epochs
         self.steps = steps
         self.shown = shown
+        self.since = time.monotonic() if since is None else since
         self.seconds: list[float] = []
         self.live = sys.stdout.isatty()
 
@@ -144,7 +154,7 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
         if not self.seconds and batch == 0:
-            print(f"{self.stage}: first step after {now - self.started:.1f} s", flush=True)
+            print(f"{self.stage}: first step {now - self.since:.1f} s after the start of the stage", flush=True)
         if self.live and now - self.last_shown > 1:
             self.last_shown = now
             print(f"\r{self.stage}: step {batch + 1}/{self.steps} ", end="", flush=True)

@@ -33,6 +33,7 @@ def fit(
     learning_rate: Callable[[float], float],
     callbacks: Iterable[keras.callbacks.Callback] = (),
     shown: tuple[str, ...] = (),
+    since: float | None = None,
 ) -> None:
     """Trains a compiled model, from its last checkpoint on if there is one.
 
@@ -49,6 +50,7 @@ def fit(
         learning_rate: of the weights, as a function of the epoch.
         callbacks: run after the schedules and before logs are written, so they may add to the logs.
         shown: names of the values that people see.
+        since: `time.monotonic()` when the stage began.
     """
     start = checkpoints.restore()
     if start:
@@ -70,6 +72,6 @@ def fit(
             MetricsFile(workdir / "metrics.jsonl", stage, start),
             board,
             CheckpointCallback(checkpoints),
-            Progress(stage, epochs, steps_per_epoch, shown),
+            Progress(stage, epochs, steps_per_epoch, shown, since=since),
         ],
     )

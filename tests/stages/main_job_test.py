@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from kdas_tf import genotype
+from kdas_tf.data.records import Record, ReIDData, save
+from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.stages import data, search, teacher
 
@@ -140,3 +142,28 @@ def test_teacher_can_be_a_file_of_logits(tmp_path):
         logits=str(tmp_path / "logits.npz"),
     )
     np.testing.assert_array_equal(np.load(other / "teacher" / "logits.npy"), table)
+
+
+def write_teacher(folder, shape):
+    folder.mkdir()
+    np.save(folder / "logits.npy", np.zeros(shape, "float32"))
+    (folder / "teacher.json").write_text(json.dumps({"kind": "table"}))
+
+
+def test_teacher_of_another_run_is_taken_over_if_it_is_of_the_same_data(tmp_path):
+    records_ = tuple(Record(f"{i}_{n}.jpg", i, 1) for i in (1, 2, 3) for n in range(2))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "teacher").mkdir()
+    save(ReIDData("made up", records_), tmp_path / "data" / "dataset.json")
+    common = {"workdir": tmp_path, "seed": 0, "strategy": None, "image_size": (32, 16)}
+
+    write_teacher(tmp_path / "fits", (6, 3))
+    write_teacher(tmp_path / "other", (6, 4))
+    with pytest.raises(UserError, match="is of 4 identities and 6 images, this data set has 3 and 6"):
+        teacher.run(**common, reuse=str(tmp_path / "other"))
+    with pytest.raises(UserError, match="teacher folder of a finished run"):
+        teacher.run(**common, reuse=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "teacher" / "teacher.json").exists()
+    teacher.run(**common, reuse=str(tmp_path / "fits"))
+    assert np.load(tmp_path / "teacher" / "logits.npy").shape == (6, 3)
+    assert json.loads((tmp_path / "teacher" / "teacher.json").read_text())["reused_from"] == str(tmp_path / "fits")

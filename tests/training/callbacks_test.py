@@ -163,7 +163,7 @@ def test_progress_tells_the_epoch_the_values_and_the_time_left(clock_hand, capsy
     epoch_of(progress, clock_hand, 0, 60, {"total": 1.23456, "entropy": 2.0, "hidden": 3.0})
     output = capsys.readouterr().out.splitlines()
     assert output[0].startswith("search: compiling")
-    assert output[1] == "search: first step after 60.0 s"
+    assert output[1] == "search: first step 60.0 s after the start of the stage"
     assert output[2] == "search: epoch 1/5  total 1.235  entropy 2.000  60.0 s  time left 4:00"  # 4 epochs of 60 s
 
 
