@@ -181,12 +181,16 @@ def test_macros_for_stages_that_are_not_run_are_fine_in_a_scale_and_refused_when
 
 
 def test_settings_are_what_a_stage_and_the_functions_that_it_is_given_are_bound_to():
-    bindings.parse([SEARCH], ["REDUCTIONS = (0, 2)", "alpha/optimizers.adam.beta_1 = 0.5"], {"launch.run.seed": 3})
+    bindings.parse(
+        [SEARCH],
+        ["REDUCTIONS = (0, 2)", "alpha/optimizers.adam.beta_1 = 0.5", "TEMPERATURE_END_EPOCH = 7"],
+        {"launch.run.seed": 3},
+    )
     settings = bindings.settings_of(search.run)
     assert settings["search.run.reductions"] == "(0, 2)"
     assert settings["search.run.alpha_optimizer"] == "@alpha/optimizers.adam"
     assert settings["alpha/optimizers.adam.beta_1"] == "0.5"
-    assert settings["schedules.linear_temperature.end_epoch"] == "19"
+    assert settings["schedules.linear_temperature.end_epoch"] == "7"
     assert {name.split(".")[0] for name in settings} == {"search", "transforms", "schedules", "alpha/optimizers"}
     assert bindings.bindings_of(search.run)["reductions"] == (0, 2)
     assert "alpha/optimizers.adam.beta_1" not in bindings.settings_of(teacher.run)

@@ -22,9 +22,7 @@ class Board(keras.callbacks.Callback):
     def __init__(self, folder: Path, batch=None):
         super().__init__()
         self.writer = tf.summary.create_file_writer(str(folder))
-        if batch is not None:
-            images = np.asarray(batch["image"])[:16]
-            self.picture("batch", pictures.image_grid(images, [str(label) for label in batch["label"][:16]]), 0)
+        self.batch = batch
 
     def picture(self, name: str, figure, epoch: int) -> None:
         """Writes one figure."""
@@ -32,6 +30,10 @@ class Board(keras.callbacks.Callback):
             tf.summary.image(name, pictures.to_array(figure)[None], step=epoch)
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.batch is not None:  # not before the first step, for which people wait
+            images, labels = np.asarray(self.batch["image"])[:16], np.asarray(self.batch["label"])[:16]
+            self.picture("batch", pictures.image_grid(images, [str(label) for label in labels]), epoch + 1)
+            self.batch = None
         with self.writer.as_default():
             for name, value in (logs or {}).items():
                 if isinstance(value, (list, tuple)):
