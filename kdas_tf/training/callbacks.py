@@ -29,7 +29,7 @@ class TemperatureCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs["temperature"] = float(self.model.temperature.value)
+            logs["temperature"] = float(keras.ops.convert_to_numpy(self.model.temperature))
 
 
 class LearningRateCallback(keras.callbacks.Callback):
