@@ -28,8 +28,6 @@ class DistilledModel(keras.Model):
     Batches are {"image": `[batch, height, width, 3]`, "label": `[batch]`, "index": `[batch]`}.
     """
 
-    train_function: Any
-
     def __init__(
         self,
         network: keras.Model,
@@ -53,27 +51,6 @@ class DistilledModel(keras.Model):
 
     def call(self, images, training: bool = False):
         return self.network(images, training=training)
-
-    def make_train_function(self, force: bool = False):
-        """Compiles the step for `fit`.
-
-        Keras' own puts the step into a function inside a function; with the graph of a supernet, defining and inlining
-        that costs seconds before the first step.
-        """
-        if self.train_function is not None and not force:
-            return
-        strategy = self.distribute_strategy
-
-        @tf.function(autograph=False)
-        def train_function(iterator):
-            logs = strategy.run(self.train_step, args=(next(iterator),))
-            if strategy.num_replicas_in_sync == 1:
-                return logs
-            return {
-                name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in logs.items()
-            }
-
-        self.train_function = train_function
 
     def new_metrics(self, prefix: str = "") -> dict[str, keras.metrics.Mean]:
         """Makes one running mean for each term of the objective."""
