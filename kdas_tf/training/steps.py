@@ -1,5 +1,6 @@
 """The train steps: what one batch does to a network's weights, and in search to the architecture parameters."""
 
+import concurrent.futures
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -146,17 +147,55 @@ class SearchModel(DistilledModel):
         self.alpha_optimizer.build(self.network.alphas)
 
     def train_step(self, batches: Mapping[str, Batch]) -> dict[str, Any]:
+        return self.alpha_step(batches, self.weight_step(batches))
+
+    def weight_step(self, batches: Mapping[str, Batch]):
+        """Algorithm 1, lines 5-6: w on a batch of D_train; returns the targets of the batch of D_val."""
         train, val = batches["train"], batches["val"]
         both = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), train, val)
         targets = tf.split(self.targets(both), 2)  # one pass of the teacher for both steps
-
-        # Algorithm 1, lines 5-6: w on a batch of D_train.
         self.descend(train, targets[0], self.network.network_weights, self.optimizer, self.train_means)
-        # Lines 7-8: alpha on a batch of D_val, at the weights just updated (first order).
-        self.descend(val, targets[1], self.network.alphas, self.alpha_optimizer, self.val_means)
+        return targets[1]
 
+    def alpha_step(self, batches: Mapping[str, Batch], targets) -> dict[str, Any]:
+        """Lines 7-8: alpha on a batch of D_val, at the weights just updated (first order); returns all means."""
+        self.descend(batches["val"], targets, self.network.alphas, self.alpha_optimizer, self.val_means)
         means = {**self.train_means, **{f"val_{name}": mean for name, mean in self.val_means.items()}}
         return {name: mean.result() for name, mean in means.items()}
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Compiles the two steps apart, so that the first is optimised and run while the second is traced.
+
+        People wait for the first step of a search; in one graph it takes half as long again (docs/performance.md).
+        """
+        if self.train_function is not None and not force:
+            return
+        strategy = self.distribute_strategy
+
+        @tf.function(jit_compile=self.jit_compile)
+        def weight_step(batches):
+            return strategy.run(self.weight_step, (batches,))
+
+        @tf.function(jit_compile=self.jit_compile)
+        def alpha_step(batches, targets):
+            means = strategy.run(self.alpha_step, (batches, targets))
+            return {name: strategy.reduce("MEAN", mean, axis=None) for name, mean in means.items()}
+
+        started = False
+
+        def train_function(iterator):
+            nonlocal started
+            batches = next(iterator)
+            if started:
+                return alpha_step(batches, weight_step(batches))
+            started = True
+            traced = weight_step.get_concrete_function(batches)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                running = pool.submit(weight_step, batches)
+                alpha_step.get_concrete_function(batches, traced.structured_outputs)
+                return alpha_step(batches, running.result())
+
+        self.train_function = train_function
 
 
 def replicas() -> int:
