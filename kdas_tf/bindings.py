@@ -22,13 +22,19 @@ Key = tuple[str, str]
 """(scope, selector) of a configurable, as gin keeps its bindings."""
 
 
-def parse(gin_files: Sequence[str], gin_params: Sequence[str], overrides: Mapping[str, Any]) -> None:
+def parse(
+    gin_files: Sequence[str],
+    gin_params: Sequence[str],
+    overrides: Mapping[str, Any],
+    stage_arguments: Mapping[str, Any] | None = None,
+) -> None:
     """Reads .gin files, then bindings, then what flags override; refuses what nothing would read.
 
     Args:
         gin_files: paths, relative to the current folder or to the repository.
         gin_params: bindings like `search.run.epochs=5`; names are those that the files import.
         overrides: {binding: value} from flags.
+        stage_arguments: {argument: value} from flags; bound for every stage that has the argument.
 
     Raises:
         UserError: a file is missing, a line cannot be parsed, a name is unknown, or a binding is read by nothing.
@@ -42,10 +48,23 @@ def parse(gin_files: Sequence[str], gin_params: Sequence[str], overrides: Mappin
         _parse(functools.partial(gin.parse_config, header + binding), f"--gin_param={binding}")
     if "stages" not in gin._CONFIG.get(("", LAUNCH), {}):
         raise UserError("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
-    for binding, value in overrides.items():
+    for binding, value in {**overrides, **_for_stages(stage_arguments or {})}.items():
         line = f"{binding} = {value!r}"
         _parse(functools.partial(gin.parse_config, header + line), f"the flag behind {line}")
     check_bindings(set(_own_macros(gin_files, gin_params)))
+
+
+def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """{binding: value} for the stages that have the arguments."""
+    found = {}
+    stages = [reference.configurable for reference in _references({"": gin._CONFIG["", LAUNCH]["stages"]})]
+    for name, value in arguments.items():
+        readers = [stage.selector for stage in stages if name in inspect.signature(stage.wrapped).parameters]
+        if not readers:
+            names = ", ".join(stage.selector.split(".")[-2] for stage in stages)
+            raise UserError(f"--{name} is given, but of the stages ({names}) none reads it. Take it out.")
+        found |= {f"{selector}.{name}": value for selector in readers}
+    return found
 
 
 def _parse(action: Callable[[], Any], source: str) -> None:
@@ -129,7 +148,7 @@ def _check_required(config: dict, reached: set[Key]) -> None:
     for scope, selector in [("", LAUNCH), *sorted(reached)]:
         for name, value in config.get((scope, selector), {}).items():
             if value is gin.REQUIRED or _is_required_macro(value):
-                flag = {"data_dir": "--data_dir=FOLDER or "}.get(name, "")
+                flag = {"data_dir": "--data_dir=FOLDER or "}.get((scope or name).lower(), "")
                 binding = scope if selector == "gin.macro" else f"{_short(selector)}.{name}"
                 raise UserError(f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.")
             for reference in _references({name: value}):

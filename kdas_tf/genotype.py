@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kdas_tf import files
 from kdas_tf.errors import UserError
 
 PRIMITIVES = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3", "part_aware")
@@ -224,15 +225,8 @@ def save(
         content["alphas"] = {"normal": normal, "reduce": reduce}
     if derived_from is not None:
         content["derived_from"] = dict(derived_from)
-    text = _format(content) + "\n"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path) as partial:
+        partial.write_text(_format(content) + "\n", encoding="utf-8")
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Genotype:

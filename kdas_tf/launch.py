@@ -169,6 +169,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("gin_param", [], "A binding, NAME=VALUE; several may be given.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_string("data_dir", None, "Folder of the data set; rendered people without it.", flag_values=values)
+    flags.DEFINE_string("model", None, "Network to judge: a stage's folder or a SavedModel.", flag_values=values)
+    flags.DEFINE_string("embeddings", None, "File of embeddings to judge, an .npz.", flag_values=values)
     flags.DEFINE_integer("seed", None, "Seed of everything random.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("num_devices", None, "Number of devices to use; all by default.", flag_values=values)
     flags.DEFINE_integer("logical_cpus", None, "Split the CPU into so many logical devices.", flag_values=values)
@@ -177,14 +179,25 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def overrides_of(values: flags.FlagValues) -> dict[str, Any]:
-    """{binding: value} of the flags that were given."""
+    """{binding: value} of the flags that were given and that the launcher itself reads."""
     names = ("workdir", "seed", "num_devices", "logical_cpus", "mixed_precision", "dry_run")
-    given = {f"launch.run.{name}": values[name].value for name in names if values[name].value is not None}
-    if values["data_dir"].value is not None:
-        folder = Path(values["data_dir"].value).expanduser()
-        if not folder.is_dir():
-            raise UserError(f"Expected --data_dir to be the folder of a data set, but {folder} is no folder.")
-        given["data.run.data_dir"] = str(folder.absolute())
+    return {f"launch.run.{name}": values[name].value for name in names if values[name].value is not None}
+
+
+def stage_arguments_of(values: flags.FlagValues) -> dict[str, str]:
+    """{argument: absolute path} of the flags that were given and that stages read.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    kinds = {"data_dir": "the folder of a data set", "model": "the folder of a network", "embeddings": "a file"}
+    given = {}
+    for name, kind in kinds.items():
+        if values[name].value is not None:
+            path = Path(values[name].value).expanduser().absolute()
+            if not (path.is_file() if kind == "a file" else path.is_dir()):
+                raise UserError(f"Expected --{name} to be {kind}, but {path} is no {kind.split()[1]}.")
+            given[name] = str(path)
     return given
 
 
@@ -208,7 +221,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError("Expected at least one --gin_file. Try --gin_file=gin/search.gin.")
         with quiet():
             importlib.import_module("tensorflow")
-        bindings.parse(gin_files, gin_params, overrides_of(values))
+        bindings.parse(gin_files, gin_params, overrides_of(values), stage_arguments_of(values))
         bindings.call_launch()
     except (UserError, flags.Error) as error:
         # gin adds the call that an error passed through, which says nothing to people.

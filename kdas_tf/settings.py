@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from kdas_tf import files
 from kdas_tf.errors import UserError
 
 FILE = "settings.json"
@@ -40,6 +41,4 @@ def check_unchanged(folder: Path, settings: Mapping[str, str]) -> None:
 def remember(folder: Path, settings: Mapping[str, str]) -> None:
     """Writes the settings a stage is begun with."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{FILE}.partial"
-    partial.write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / FILE)
+    files.write_json(folder / FILE, settings)

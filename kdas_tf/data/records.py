@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdas_tf import files
 from kdas_tf.errors import UserError
 
 
@@ -56,10 +57,7 @@ def relabel(records: Sequence[Record]) -> tuple[list[int], list[int]]:
 
 def save(data: ReIDData, path: str | os.PathLike) -> None:
     """Writes the index of a data set as JSON, atomically."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(dataclasses.asdict(data), indent=1), encoding="utf-8")
-    partial.replace(path)
+    files.write_json(path, dataclasses.asdict(data))
 
 
 def load(path: str | os.PathLike) -> ReIDData:

@@ -2,14 +2,16 @@
 
 import dataclasses
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from kdas_tf.errors import UserError
+from kdas_tf.files import replacing
 
-_BLOCK = 1 << 14
+_BLOCK = 4096  # photographs that are checked at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,7 +20,7 @@ class Embeddings:
 
     Args:
         features: `[images, D]`, floating point; may be memory-mapped.
-        identities: `[images]`, integers; in a gallery 0 is a distractor and -1 junk.
+        identities: `[images]`, integers from 0 on; in a gallery -1 is junk.
         cameras: `[images]`, integers.
         name: "query" or "gallery", for error messages.
 
@@ -33,7 +35,7 @@ class Embeddings:
 
     def __post_init__(self):
         for field in ("features", "identities", "cameras"):
-            object.__setattr__(self, field, np.asanyarray(getattr(self, field)))
+            object.__setattr__(self, field, np.asarray(getattr(self, field)))
         if self.features.ndim != 2 or not self.features.shape[1] or self.features.dtype.kind != "f":
             raise UserError(
                 f"Expected {self.name} features [images, D] of floating-point numbers, got an array of shape "
@@ -67,34 +69,35 @@ ARRAYS = tuple(f"{split}_{part}" for split in ("query", "gallery") for part in (
 def save(query: Embeddings, gallery: Embeddings, path: str | os.PathLike) -> None:
     """Writes a file of embeddings: an `.npz` with the arrays `ARRAYS`, not compressed."""
     parts = [part for split in (query, gallery) for part in (split.features, split.identities, split.cameras)]
-    np.savez(path, allow_pickle=False, **dict(zip(ARRAYS, parts, strict=True)))
+    # An open file, since numpy would add .npz to a name that lacks it.
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **dict(zip(ARRAYS, parts, strict=True)))
 
 
 def load(path: str | os.PathLike) -> tuple[Embeddings, Embeddings]:
     """Reads queries and gallery from a file of embeddings.
 
     Raises:
-        UserError: the file is missing, is no `.npz`, lacks an array, or its arrays do not belong together. Pickled
+        UserError: the file is missing, is no `.npz`, lacks an array, or an array is not what it should be. Pickled
             objects are refused.
     """
+    path = Path(path)
+    expected = f"Expected an .npz file of embeddings in {path}, with the arrays {', '.join(ARRAYS)}, but"
+    if not path.is_file():
+        raise UserError(f"{expected} there is {'only a folder' if path.is_dir() else 'no such file'}. Check the path.")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{expected} it is another kind of file, or was cut off. Write it again with numpy.savez.")
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            missing = sorted(set(ARRAYS) - set(file.files))
-            if missing:
-                raise UserError(
-                    f"Expected the arrays {', '.join(ARRAYS)} in {path}, but {', '.join(missing)} "
-                    f"{'is' if len(missing) == 1 else 'are'} missing; it has {', '.join(file.files[:8]) or 'none'}."
-                )
-            arrays = [file[name] for name in ARRAYS]
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ARRAYS if name not in file.files]
+            arrays = [] if missing else [file[name] for name in ARRAYS]
+            held = file.files
+    except Exception as error:  # a damaged file may raise anything, from zlib.error to tokenize.TokenError
         raise UserError(
-            f"Expected an .npz file of embeddings in {path}, with the arrays {', '.join(ARRAYS)}, but it cannot be "
-            f"read ({type(error).__name__}: {' '.join(str(error).split())})."
+            f"{expected} it cannot be read ({type(error).__name__}: {' '.join(str(error).split())}). "
+            "Write it again with numpy.savez, without objects."
         ) from error
-    query, gallery = Embeddings(*arrays[:3], name="query"), Embeddings(*arrays[3:], name="gallery")
-    if query.features.shape[1] != gallery.features.shape[1]:
-        raise UserError(
-            f"Expected query and gallery features of the same width, got {query.features.shape[1]} and "
-            f"{gallery.features.shape[1]}. Extract both with the same network."
-        )
-    return query, gallery
+    if missing:
+        raise UserError(f"{expected} it lacks {', '.join(missing)}; it has {', '.join(held[:8]) or 'none'}. Add them.")
+    query, gallery = arrays[:3], arrays[3:]
+    return Embeddings(*query), Embeddings(gallery[0], gallery[1], gallery[2], "gallery")

@@ -1,22 +1,72 @@
-"""Ranking a gallery for every query: CMC, mAP and mINP by the rules of Market-1501 as torchreid applies them."""
+"""Ranking a gallery for every query: CMC, mAP and mINP."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from kdas_tf.errors import UserError
-
-Metric = Literal["cosine", "euclidean"]
-
-DISTRACTOR, JUNK = 0, -1
-"""Identities of gallery images that match nobody, and of those that are left out (Market-1501)."""
+from kdas_tf.evaluation import ordering
+from kdas_tf.evaluation.distances import Distances
+from kdas_tf.evaluation.embeddings import Embeddings
+from kdas_tf.evaluation.matching import JUNK, Matching
+from kdas_tf.evaluation.single_shot import SingleShot
+from kdas_tf.evaluation.verification import Verification
 
 MAX_RANK = 50
 """Length of the CMC curve."""
 
-_GALLERY_BLOCK = 4096
+MEMORY = 1 << 28
+"""Bytes of distances held at a time."""
+
+AveragePrecision = Literal["step", "trapezoid"]
+Unmatched = Literal["skip", "zero"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What is counted how; the defaults are torchreid's and FastReID's.
+
+    For each query, junk and the images of its identity from its own camera are left out of the gallery. Images at the
+    same distance keep the gallery's order.
+
+    Args:
+        average_precision: "step": the mean of (i / rank of the i-th match). "trapezoid": the area below the lines
+            between the points of precision and recall, as the MATLAB code of Market-1501 (compute_AP.m) has it; lower.
+        unmatched: "skip" leaves out queries without a match and counts them; "zero" keeps them with AP, INP and CMC 0,
+            as that code does.
+        single_gallery_shot: CMC in galleries with one random image of each identity; mAP and mINP use all images.
+        repeats: such galleries for each query.
+        seed: of their draws.
+    """
+
+    average_precision: AveragePrecision = "step"
+    unmatched: Unmatched = "skip"
+    single_gallery_shot: bool = False
+    repeats: int = 10
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, choices in (("average_precision", get_args(AveragePrecision)), ("unmatched", get_args(Unmatched))):
+            if getattr(self, name) not in choices:
+                raise UserError(f"Expected {name} to be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
+        if self.repeats < 1 or self.seed < 0:
+            raise UserError(f"Expected repeats >= 1 and seed >= 0, got {self.repeats} and {self.seed}.")
+
+    def conventions(self) -> dict[str, str]:
+        """How the numbers were made, in short texts, for tables and files of results."""
+        shots = f"one random image of each identity, mean of {self.repeats} draws, seed {self.seed}"
+        return {
+            "left_out": "junk, and images of the query's person from its own camera",
+            "average_precision": {"step": "step", "trapezoid": "trapezoid, as the MATLAB code of Market-1501"}[
+                self.average_precision
+            ],
+            "unmatched_queries": {"skip": "left out and counted", "zero": "kept with 0"}[self.unmatched],
+            "cmc": f"single gallery shot: {shots}" if self.single_gallery_shot else "all images of the gallery",
+            "ties": "in the gallery's order",
+        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,16 +74,25 @@ class RankingResult:
     """How well a gallery was ranked, as fractions from 0 to 1.
 
     Attributes:
-        mAP: mean over queries of the average precision: of (i / rank of the i-th match), without interpolation.
-        mINP: mean over queries of (number of matches / rank of the last match) (Ye et al., 2021).
+        mAP: mean of the average precisions.
+        mINP: mean of the inverse negative penalties.
         cmc: `[50]`, item k - 1 is the share of queries with a match among the first k.
-        invalid_queries: queries without any match in the gallery; they are left out of the means.
+        invalid_queries: queries without any match in the gallery.
+        average_precisions: `[queries]`, NaN for a query without a match.
+        inverse_negative_penalties: `[queries]`, number of matches / rank of the last match (Ye et al. 2021, "Deep
+            Learning for Person Re-identification: A Survey and Outlook"); NaN for a query without a match.
+        first_ranks: `[queries]`, rank of the first match among all images, from 1 on; 0 for a query without one.
+        matches: `[queries]`, number of images that match.
     """
 
     mAP: float
     mINP: float
     cmc: npt.NDArray[np.float64]
     invalid_queries: int
+    average_precisions: npt.NDArray[np.float64]
+    inverse_negative_penalties: npt.NDArray[np.float64]
+    first_ranks: npt.NDArray[np.int64]
+    matches: npt.NDArray[np.int64]
 
     @property
     def rank1(self) -> float:
@@ -51,118 +110,109 @@ class RankingResult:
         return float(self.cmc[9])
 
 
-def evaluate_ranking(
-    query_features: npt.ArrayLike,
-    query_identities: npt.ArrayLike,
-    query_cameras: npt.ArrayLike,
-    gallery_features: npt.ArrayLike,
-    gallery_identities: npt.ArrayLike,
-    gallery_cameras: npt.ArrayLike,
+def evaluate(
+    distances: Distances,
+    query: Embeddings,
+    gallery: Embeddings,
     *,
-    metric: Metric = "cosine",
-    chunk: int = 1 << 24,
+    rules: Rules = Rules(),
+    verification: Verification | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    memory: int = MEMORY,
 ) -> RankingResult:
-    """Ranks the gallery by its distance to every query and judges the ranks of the matches.
-
-    For each query, junk and the images of its identity from its own camera are removed from the gallery. Images at the
-    same distance keep the gallery's order.
+    """Judges the ranks of every query's matches, in one pass over blocks of rows of the distances.
 
     Args:
-        query_features: `[queries, D]`.
-        query_identities: `[queries]`, integers from 1 on.
-        query_cameras: `[queries]`, integers.
-        gallery_features: `[gallery, D]`.
-        gallery_identities: `[gallery]`, integers; 0 is a distractor and -1 junk.
-        gallery_cameras: `[gallery]`, integers.
-        metric: "cosine" or "euclidean".
-        chunk: distances held at a time, which bounds the memory; the result does not depend on it.
+        distances: of `query` to `gallery`.
+        query: identities from 0 on.
+        gallery: identities from 0 on, or -1 for junk.
+        rules: what is counted how.
+        verification: is given the same pairs, if there is one.
+        progress: called after every block with the queries done and all.
+        memory: bytes of distances held at a time; the ranks do not depend on it.
 
     Raises:
-        UserError: features that are not finite or differ in width, lengths that differ, or no query with a match.
+        UserError: identities out of range, or no query has a match.
+        ValueError: the distances are not those of `query` and `gallery`.
     """
-    if metric not in get_args(Metric) or chunk < 1:
-        raise UserError(
-            f"Expected metric to be one of {', '.join(get_args(Metric))} and chunk >= 1, got {metric!r} and {chunk}."
-        )
-    query, identities, cameras = _checked("query", query_features, query_identities, query_cameras)
-    gallery, others, other_cameras = _checked("gallery", gallery_features, gallery_identities, gallery_cameras)
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(
-            f"Expected query and gallery features of the same width, got {query.shape[1]} and {gallery.shape[1]}. "
-            "Extract both with the same network."
-        )
-    if (identities <= DISTRACTOR).any():
-        raise UserError(
-            f"Expected query identities from 1 on, since 0 is a distractor and -1 junk, got {identities.min()}. "
-            "Renumber the identities, or leave such queries out."
-        )
-    ranks = []
-    rows = max(chunk // max(len(gallery), 1), 1)
-    for first in range(0, len(query), rows):
-        distances = _distances(query[first : first + rows], gallery, metric)
-        for i, row in enumerate(distances, first):
-            same = others == identities[i]
-            row[(same & (other_cameras == cameras[i])) | (others == JUNK)] = np.inf
-            ranks.append(_match_ranks(row, np.flatnonzero(same & (row < np.inf))))
-    return _judge(ranks)
+    if distances.shape != (len(query), len(gallery)):
+        raise ValueError(f"distances of shape {distances.shape} for {len(query)} queries, {len(gallery)} images")
+    matching = Matching(query, gallery)
+    shots = SingleShot(matching, rules.repeats, rules.seed) if rules.single_gallery_shot else None
+    if verification is not None:
+        verification.begin(matching.negatives)
+    scores = _Scores(rules, matching)
+    rows = max(memory // (4 * len(gallery)), 1)
+    for start in range(0, len(query), rows):
+        block = distances.rows(start, min(start + rows, len(query)))
+        for row, values in enumerate(block, start):
+            wanted, removed = matching[row]
+            values[matching.junk] = values[removed] = np.inf
+            if len(wanted):
+                ranks = ordering.ranks(distances, row, values, wanted)
+                scores.add(row, ranks, ranks[:1] if shots is None else shots.ranks(distances, row, values))
+            if verification is not None:
+                verification.add(row, values, wanted)
+        if progress is not None:
+            progress(start + len(block), len(query))
+        del block, values  # before the next block is made, so that only one is held
+    return scores.result()
 
 
-def _checked(name: str, features, identities, cameras) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
-    features, identities, cameras = np.asarray(features), np.asarray(identities), np.asarray(cameras)
-    if features.ndim != 2 or not features.shape[1]:
-        raise UserError(f"Expected {name} features [images, D], got an array of shape {features.shape}.")
-    if identities.shape != (len(features),) or cameras.shape != (len(features),):
-        raise UserError(
-            f"Expected one identity and one camera for each of {len(features)} {name} features, "
-            f"got {identities.shape} identities and {cameras.shape} cameras."
+class _Scores:
+    """Turns ranks into scores, a query at a time."""
+
+    def __init__(self, rules: Rules, matching: Matching):
+        self._rules, self._counts = rules, matching.counts
+        self._precisions, self._penalties = np.full((2, len(matching.counts)), np.nan)
+        self._first_ranks = np.zeros(len(matching.counts), np.int64)
+        self._hits = np.zeros(MAX_RANK)
+
+    def add(self, row: int, ranks: npt.NDArray[np.int64], draws: npt.NDArray[np.int64]) -> None:
+        """Takes the ranks of one query's matches, ascending, and those of its first match in each draw of a gallery."""
+        self._precisions[row] = _average_precision(ranks, self._rules.average_precision)
+        self._penalties[row] = len(ranks) / ranks[-1]
+        self._first_ranks[row] = ranks[0]
+        self._hits += (draws[:, None] <= np.arange(1, MAX_RANK + 1)).mean(axis=0)
+
+    def result(self) -> RankingResult:
+        valid = self._counts > 0
+        judged = int(valid.sum()) if self._rules.unmatched == "skip" else len(valid)
+        return RankingResult(
+            mAP=float(self._precisions[valid].sum() / judged),
+            mINP=float(self._penalties[valid].sum() / judged),
+            cmc=self._hits / judged,
+            invalid_queries=int((~valid).sum()),
+            average_precisions=self._precisions,
+            inverse_negative_penalties=self._penalties,
+            first_ranks=self._first_ranks,
+            matches=self._counts,
         )
-    bad = np.flatnonzero(~np.isfinite(features).all(1))
-    if len(bad):
-        raise UserError(
-            f"Expected finite {name} features, got NaN or infinity in {len(bad)} of {len(features)}, the first at "
-            f"{bad[0]}. The network has diverged, or its file is damaged."
-        )
-    return features, identities, cameras
 
 
-def _distances(query: npt.NDArray, gallery: npt.NDArray, metric: Metric) -> npt.NDArray[np.float32]:
-    """Distances `[query, gallery]` up to a monotone function: 1 - cosine, or squared Euclidean.
+def nearest(
+    distances: Distances, row: int, query: Embeddings, gallery: Embeddings, count: int = 10
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """The first images of one query's gallery, for people to look at.
 
-    They are computed in float64 and rounded to float32, so that images with equal features tie however the matrix
-    product is cut; the gallery comes in blocks, so that no float64 copy of it is made.
+    Returns:
+        Positions in the gallery, nearest first, without junk and without the query's person from its own camera; and
+        which of them match. Fewer than `count` if the gallery has no more.
     """
-    query = query.astype(np.float64)
-    query_norms = (query**2).sum(1)[:, None]
-    distances = np.empty((len(query), len(gallery)), np.float32)
-    for first in range(0, len(gallery), _GALLERY_BLOCK):
-        block = gallery[first : first + _GALLERY_BLOCK].astype(np.float64)
-        block_norms, products = (block**2).sum(1), query @ block.T
-        if metric == "cosine":
-            found = 1 - products / np.maximum(np.sqrt(query_norms * block_norms), 1e-30)
-            noise = 1e-12
-        else:
-            found = query_norms + block_norms - 2 * products
-            noise = 1e-12 * (query_norms + block_norms)
-        distances[:, first : first + _GALLERY_BLOCK] = np.where(found < noise, 0.0, found)
-    return distances
+    values = distances.rows(row, row + 1)[0]
+    same = gallery.identities == query.identities[row]
+    left_out = (same & (gallery.cameras == query.cameras[row])) | (gallery.identities == JUNK)
+    values[left_out] = np.inf
+    found = ordering.first(distances, row, values, count)
+    return found, same[found]
 
 
-def _match_ranks(row: npt.NDArray[np.float32], matches: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Ranks from 1 on, ascending, of the matches in one query's distances; what was removed is at infinity."""
-    nearer = [np.count_nonzero(row < row[m]) + np.count_nonzero(row[:m] == row[m]) for m in matches]
-    return np.sort(np.asarray(nearer, np.intp)) + 1
-
-
-def _judge(ranks: list[npt.NDArray[np.intp]]) -> RankingResult:
-    valid = [r for r in ranks if len(r)]
-    if not valid:
-        raise UserError(
-            f"Expected queries with a match in the gallery from another camera, but none of {len(ranks)} has one. "
-            "Check that query and gallery come from the same data set."
-        )
-    return RankingResult(
-        mAP=float(np.mean([np.mean(np.arange(1, len(r) + 1) / r) for r in valid])),
-        mINP=float(np.mean([len(r) / r[-1] for r in valid])),
-        cmc=np.mean([r[0] <= np.arange(1, MAX_RANK + 1) for r in valid], axis=0),
-        invalid_queries=len(ranks) - len(valid),
-    )
+def _average_precision(ranks: npt.NDArray[np.int64], kind: AveragePrecision) -> float:
+    """Average precision of matches at these ranks, ascending from 1 on."""
+    found = np.arange(1, len(ranks) + 1)
+    precisions = found / ranks
+    if kind == "step":
+        return float(precisions.mean())
+    # The precision one rank earlier; 1 before the first rank.
+    before = np.where(ranks > 1, (found - 1) / np.maximum(ranks - 1, 1), 1.0)
+    return float(((before + precisions) / 2).mean())

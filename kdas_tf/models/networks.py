@@ -200,7 +200,7 @@ def _operation_parameters(channels: int, stride: int) -> dict[str, int]:
         found = {name: make_operation(name, channels, stride=stride) for name in OPERATIONS}
         for operation in found.values():
             operation.build((None, 8, 8, channels))  # the size has no influence
-    return {name: _trainable_parameters(operation) for name, operation in found.items()}
+    return {name: trainable_parameters(operation) for name, operation in found.items()}
 
 
 @functools.lru_cache(maxsize=16)
@@ -213,10 +213,11 @@ def _parameters_beside_operations(
         student = Student(
             genotype, num_identities, image_size=(8, 8), channels=channels, cells=cells, reductions=reductions
         )
-    return _trainable_parameters(student)
+    return trainable_parameters(student)
 
 
-def _trainable_parameters(layer: keras.layers.Layer) -> int:
+def trainable_parameters(layer: keras.layers.Layer) -> int:
+    """Counts the trainable parameters of a built layer or network."""
     return sum(math.prod(v.shape) for v in layer.trainable_variables)
 
 

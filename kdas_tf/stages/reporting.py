@@ -1,11 +1,8 @@
-"""What all stages print and write alike."""
+"""What all stages print alike."""
 
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 
 def progress_line(title: str) -> Callable[[int, int | None], None]:
@@ -28,10 +25,3 @@ def progress_line(title: str) -> Callable[[int, int | None], None]:
         print(f"\r{text}   " if live else text, end="\n" if done == total or not live else "", flush=True)
 
     return report
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -17,7 +17,7 @@ from kdas_tf.data.transforms import Augmentation
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.memory import GRAPH_BYTES_PER_CELL, PROGRAM_BYTES, search_step_bytes
-from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters
+from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters, trainable_parameters
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.training import pictures
@@ -95,7 +95,7 @@ def run(
             alpha_optimizer(learning_rate=alpha_learning_rate),
             jit_compile=False,
         )
-    print(f"search: supernet of {cells} cells, {teacher_stage.count(supernet) / 1e6:.2f} M parameters", flush=True)
+    print(f"search: supernet of {cells} cells, {trainable_parameters(supernet) / 1e6:.2f} M parameters", flush=True)
 
     def batches(epoch: int) -> Dataset:
         return paired_batches(
@@ -181,7 +181,7 @@ def plan(
             num_identities, image_size=image_size, channels=channels, cells=cells, reductions=reductions
         )
     batch = arguments.get("identities_per_batch", 8) * arguments.get("images_per_identity", 2)
-    parameters = teacher_stage.count(supernet)
+    parameters = trainable_parameters(supernet)
     step = search_step_bytes(batch, image_size=image_size, channels=channels, cells=cells, reductions=reductions)
     memory = step + 4 * 4 * parameters  # value, gradient, momentum and one copy in passing
     beside = PROGRAM_BYTES + cells * GRAPH_BYTES_PER_CELL

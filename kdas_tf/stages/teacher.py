@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from kdas_tf import schedules
+from kdas_tf import files, schedules
 from kdas_tf.data.pipeline import Dataset, balanced_batches, naming_damaged_images, ordered_batches
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
+from kdas_tf.models import saved
 from kdas_tf.models.batch_norm import configure_batch_norm
+from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.models.teacher import Teacher, TeacherTable, read_logits
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.judging import judge, summary
-from kdas_tf.stages.reporting import progress_line, write_json
+from kdas_tf.stages.reporting import progress_line
 from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit
@@ -29,7 +32,6 @@ from kdas_tf.training.optimizers import adam
 from kdas_tf.training.steps import Strategy, TrainingModel, replicas
 
 RESULT = "teacher.json"
-WEIGHTS = "teacher.weights.h5"
 TABLE = "logits.npy"
 VIEWS = ("augmented", "clean")
 
@@ -113,7 +115,8 @@ def run(
             network, None, objective(), num_identities=len(identities), label_smoothing=label_smoothing
         )
         model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
-    print(f"teacher: {backbone}, {count(network) / 1e6:.1f} M trainable parameters, {len(identities)} identities")
+    parameters = trainable_parameters(network)
+    print(f"teacher: {backbone}, {parameters / 1e6:.1f} M trainable parameters, {len(identities)} identities")
 
     def batches(epoch: int) -> Dataset:
         return balanced_batches(
@@ -150,12 +153,12 @@ def run(
     results = summary(result) if result else {}
     if results:
         print("teacher: " + "  ".join(f"{name} {value:.1f}" for name, value in results.items()), flush=True)
+    saved.save(network, folder, image_size=image_size)
+    content = {"results": results, "parameters": parameters}
     if view == "clean":
-        _finish_with_table(folder, clean_logits(network, data, image_size), {"results": results})
+        _finish_with_table(folder, clean_logits(network, data, image_size), content)
     else:
-        _save_weights(network, folder / WEIGHTS)
-        content = {"kind": "network", "config": network.config, "results": results, "parameters": count(network)}
-        write_json(folder / RESULT, content)
+        files.write_json(folder / RESULT, {"kind": "network", **content})
 
 
 def clean_logits(network: keras.Model, data: ReIDData, image_size: tuple[int, int]) -> np.ndarray:
@@ -170,16 +173,9 @@ def clean_logits(network: keras.Model, data: ReIDData, image_size: tuple[int, in
 
 
 def _finish_with_table(folder: Path, logits: np.ndarray, origin: dict[str, Any]) -> None:
-    partial = folder / f"partial.{TABLE}"
-    np.save(partial, logits, allow_pickle=False)
-    partial.replace(folder / TABLE)
-    write_json(folder / RESULT, {"kind": "table", **origin})
-
-
-def _save_weights(network: keras.Model, path: Path) -> None:
-    partial = path.with_name("partial." + path.name)
-    network.save_weights(partial)
-    partial.replace(path)
+    with files.replacing(folder / TABLE) as partial:
+        np.save(partial, logits, allow_pickle=False)
+    files.write_json(folder / RESULT, {"kind": "table", **origin})
 
 
 def _copy(source: Path, folder: Path, *, images: int, identities: int) -> None:
@@ -190,8 +186,8 @@ def _copy(source: Path, folder: Path, *, images: int, identities: int) -> None:
         if table:
             found = np.load(source / TABLE, mmap_mode="r", allow_pickle=False).shape
         else:
-            found = (images, content["config"]["num_identities"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            found = (images, saved.describe(source)["config"]["num_identities"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(
             f"Expected teacher.run.reuse to be the teacher folder of a finished run, but {source} cannot be read "
             f"({type(error).__name__}: {error})."
@@ -201,33 +197,26 @@ def _copy(source: Path, folder: Path, *, images: int, identities: int) -> None:
             f"The teacher in {source} is of {found[1]} identities{f' and {found[0]} images' if table else ''}, this "
             f"data set has {identities}{f' and {images}' if table else ''}. Take one that was trained on the same data."
         )
-    name = TABLE if table else WEIGHTS
-    partial = folder / f"partial.{name}"
-    shutil.copyfile(source / name, partial)
-    partial.replace(folder / name)
-    write_json(folder / RESULT, {**content, "reused_from": str(source)})
+    for name in (TABLE, saved.WEIGHTS, saved.INDEX):
+        if (source / name).exists():
+            with files.replacing(folder / name) as partial:
+                shutil.copyfile(source / name, partial)
+    files.write_json(folder / RESULT, {**content, "reused_from": str(source)})
 
 
-def load(workdir: Path) -> Teacher | TeacherTable:
+def load(workdir: Path) -> keras.Model | TeacherTable:
     """Loads what the stage wrote; call it inside the strategy's scope."""
     folder = workdir / "teacher"
     try:
         content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         if content["kind"] == "table":
             return TeacherTable(np.load(folder / TABLE, allow_pickle=False), name="teacher")
-        network = Teacher(weights=None, **content["config"])
-        network.load_weights(folder / WEIGHTS)
-        return network
+        return saved.load(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"The teacher in {folder} cannot be read ({type(error).__name__}: {error}). "
             "Delete that folder and run the teacher stage again."
         ) from error
-
-
-def count(network: keras.Model) -> int:
-    """Number of trainable parameters."""
-    return sum(int(np.prod(v.shape)) for v in network.trainable_variables)
 
 
 def plan(
@@ -250,5 +239,5 @@ def plan(
         )
     return [
         f"fine-tunes {backbone} at {size[0]}x{size[1]} for {arguments.get('epochs', 60)} epochs, "
-        f"{count(network) / 1e6:.1f} M trainable parameters"
+        f"{trainable_parameters(network) / 1e6:.1f} M trainable parameters"
     ]

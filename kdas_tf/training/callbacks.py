@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from kdas_tf import files
 from kdas_tf.errors import UserError
 from kdas_tf.training.checkpoints import Checkpoints
 
@@ -93,9 +94,8 @@ class MetricsFile(keras.callbacks.Callback):
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         kept = "".join(line + "\n" for line in before.splitlines() if not self._is_redone(line, start_epoch))
         if kept != before:
-            partial = path.with_name(path.name + ".partial")
-            partial.write_text(kept, encoding="utf-8")
-            partial.replace(path)
+            with files.replacing(path) as partial:
+                partial.write_text(kept, encoding="utf-8")
 
     def _is_redone(self, line: str, start_epoch: int) -> bool:
         try:

@@ -7,7 +7,6 @@ callbacks and threads, on machines without a display.
 import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps, colors
@@ -18,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from kdas_tf import files
 from kdas_tf.genotype import EDGES, INPUTS, NODES, PRIMITIVES, CellName, Genotype, Matrix, derive, softmax
 from kdas_tf.training.cell_layout import COLUMNS, LIMIT, RADIUS, lay_out
 
@@ -229,6 +229,13 @@ def to_array(figure: Figure) -> np.ndarray:
     return np.array(canvas.buffer_rgba())[..., :3]
 
 
+def to_png(figure: Figure) -> bytes:
+    """Draws a figure into the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure as a PNG; whoever reads the path sees the whole file or none.
 
@@ -236,13 +243,5 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         figure: Any figure.
         path: The file; its folder is made if there is none.
     """
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replacing(path) as partial:
+        partial.write_bytes(to_png(figure))

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from kdas_tf.evaluation.features import extract
-from kdas_tf.models.heads import ReIDHead
+from kdas_tf.models.heads import ReIDHead, ReIDOutput
 
 
 class Network(keras.Model):
@@ -69,3 +69,69 @@ def test_an_embedding_of_zeros_stays_finite():
 
 def test_no_batch_gives_no_row():
     assert len(extract(Network(), [])) == 0
+    assert extract(Network(), [], total=0).shape == (0, 0)
+
+
+def left_column(images):
+    """An embedding that knows left from right, as any function that is no Keras model."""
+    return images[:, :, 0, :].sum(1)
+
+
+def test_any_function_of_images_can_be_judged(images):
+    expected = images[:, :, 0].sum(1)
+    expected /= np.sqrt((expected**2).sum(1, keepdims=True))
+    np.testing.assert_allclose(extract(left_column, batches_of(images, 4)), expected, rtol=1e-5)
+    by_name = extract(lambda images: ReIDOutput(None, tf.constant(left_column(images)), None), batches_of(images, 4))
+    np.testing.assert_allclose(by_name, expected, rtol=1e-5)
+
+
+def test_flipping_averages_both_views_before_the_length_is_taken(images):
+    images[0, :, 0], images[0, :, 1] = (3, 0, 0), (0, 4, 0)
+    features = extract(left_column, batches_of(images, 4), flip=True)
+    np.testing.assert_allclose(features[0], [0.6, 0.8, 0], rtol=1e-6)
+    average = (images[:, :, 0].sum(1) + images[:, :, -1].sum(1)) / 2
+    np.testing.assert_allclose(features, average / np.sqrt((average**2).sum(1, keepdims=True)), rtol=1e-5)
+
+
+def test_flipping_leaves_what_a_network_returns_as_it_is():
+    kept = np.ones((1, 3), np.float32)
+    features = extract(lambda images: kept, [{"image": np.zeros((1, 2, 2, 3))}] * 2, flip=True)
+    np.testing.assert_allclose(features, 1 / np.sqrt(3), rtol=1e-6)
+    np.testing.assert_array_equal(kept, 1)
+
+
+@pytest.mark.parametrize("made_when_needed", [True, False])
+def test_embeddings_are_written_where_they_belong(images, tmp_path, made_when_needed):
+    place = np.lib.format.open_memmap(tmp_path / "f.npy", mode="w+", dtype=np.float32, shape=(10, 3))
+    shapes = []
+
+    def make(shape):
+        shapes.append(shape)
+        return place
+
+    out = make if made_when_needed else place
+    assert extract(left_column, batches_of(images, 4), total=10, out=out) is place
+    assert shapes == ([(10, 3)] if made_when_needed else [])
+    place.flush()
+    np.testing.assert_array_equal(np.load(tmp_path / "f.npy"), extract(left_column, batches_of(images, 4)))
+
+
+def test_a_known_total_changes_no_embedding(images):
+    features = extract(left_column, batches_of(images, 4), total=10)
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, extract(left_column, batches_of(images, 4)))
+
+
+@pytest.mark.parametrize("total", [9, 11])
+def test_another_number_of_images_than_expected_is_refused(images, total):
+    with pytest.raises(ValueError, match=f"Expected {total} images, but the batches gave 10"):
+        extract(left_column, batches_of(images, 4), total=total)
+
+
+@pytest.mark.parametrize(
+    ("shape", "total", "message"),
+    [((10, 4), 10, "3 numbers an image"), ((9, 3), 10, "a place for each"), ((10, 3), None, "a place for each")],
+)
+def test_an_array_that_does_not_fit_is_refused(images, shape, total, message):
+    with pytest.raises(ValueError, match=message):
+        extract(left_column, batches_of(images, 4), total=total, out=np.empty(shape, np.float32))

@@ -1,0 +1,90 @@
+"""Which gallery images each query must find, and which are left out of its gallery, by the rules of Market-1501."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kdas_tf.errors import UserError
+from kdas_tf.evaluation.embeddings import Embeddings
+
+JUNK = -1
+"""Identity of gallery images that are left out (Market-1501). Distractors, its identity 0, need no rule of their own:
+no query shows them, so they match nobody."""
+
+
+class Matches(NamedTuple):
+    """The gallery images of one query's person, as ascending positions in the gallery.
+
+    Attributes:
+        wanted: those from other cameras, which the query must find.
+        removed: those from the query's own camera, which are left out of its gallery.
+    """
+
+    wanted: npt.NDArray[np.intp]
+    removed: npt.NDArray[np.intp]
+
+
+class Matching:
+    """Finds `Matches` by lists of the gallery's identities, instead of comparing with the whole gallery.
+
+    Args:
+        query: identities from 0 on.
+        gallery: identities from -1 on; -1 is junk.
+
+    Raises:
+        UserError: identities out of range, or no query has a match.
+    """
+
+    def __init__(self, query: Embeddings, gallery: Embeddings):
+        if (query.identities <= JUNK).any():
+            raise UserError(
+                f"Expected query identities from 0 on, since -1 is junk, got "
+                f"{query.identities.min()}. Renumber the identities, or leave such queries out."
+            )
+        if (gallery.identities < JUNK).any():
+            raise UserError(
+                f"Expected gallery identities from -1 on, where -1 is junk, got "
+                f"{gallery.identities.min()}. Renumber the identities."
+            )
+        self._query, self._gallery = query, gallery
+        self._order = np.argsort(gallery.identities, kind="stable")
+        self._sorted = gallery.identities[self._order]
+        self._first = np.searchsorted(self._sorted, query.identities, "left")
+        self._last = np.searchsorted(self._sorted, query.identities, "right")
+        self.junk = self._order[: np.searchsorted(self._sorted, JUNK, "right")]
+        self.counts = np.array([len(self[row].wanted) for row in range(len(query))], np.int64)
+        if not self.counts.any():
+            raise UserError(self._why_none())
+
+    def __getitem__(self, row: int) -> Matches:
+        images = self._order[self._first[row] : self._last[row]]
+        own = self._gallery.cameras[images] == self._query.cameras[row]
+        return Matches(images[~own], images[own])
+
+    @property
+    def negatives(self) -> int:
+        """Number of pairs of a query and a gallery image of somebody else, distractors included and junk not."""
+        kept = len(self._gallery) - len(self.junk)
+        return kept * len(self._query) - int((self._last - self._first).sum())
+
+    def groups(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Positions of the gallery ordered by identity, without junk, and where each identity begins in them."""
+        order, identities = self._order[len(self.junk) :], self._sorted[len(self.junk) :]
+        return order, np.flatnonzero(np.diff(identities, prepend=JUNK))
+
+    def _why_none(self) -> str:
+        """The one line for a user none of whose queries has a match."""
+        shown = int((self._last > self._first).sum())
+        count = len(self._query)
+        if shown:
+            others = "" if shown == count else f", and the other {count - shown} have none at all"
+            return (
+                f"Expected queries with a match from another camera, but {shown} of {count} have photographs of their "
+                f"person in the gallery only from their own camera, which the rules remove{others}. Give the "
+                "photographs the cameras that took them, or set camera_pattern=None if there are none."
+            )
+        return (
+            f"Expected queries with a match in the gallery, but none of {count} shares an identity with any of "
+            f"{len(self._gallery)} gallery images. Check that query and gallery come from the same data set."
+        )

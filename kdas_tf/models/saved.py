@@ -1,0 +1,75 @@
+"""Trained networks on disk: what they are as JSON, and their weights."""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kdas_tf import files
+from kdas_tf.errors import UserError
+from kdas_tf.models.networks import Student
+from kdas_tf.models.teacher import Teacher
+
+INDEX = "network.json"
+WEIGHTS = "network.weights.h5"
+KINDS: Mapping[str, type[keras.Model]] = {"Student": Student, "Teacher": Teacher}
+"""Networks that a file may name; nothing else is made from it."""
+
+_OF_EVERY_LAYER = ("name", "trainable", "dtype")
+
+
+def save(network: keras.Model, folder: Path, *, image_size: tuple[int, int]) -> None:
+    """Writes a network's weights, then what it is.
+
+    Args:
+        network: a Student or a Teacher.
+        folder: where `INDEX` and `WEIGHTS` are written.
+        image_size: (height, width) in pixels of the photographs that it was trained on.
+    """
+    config = {name: value for name, value in network.get_config().items() if name not in _OF_EVERY_LAYER}
+    with files.replacing(folder / WEIGHTS) as partial:
+        network.save_weights(partial)
+    content = {"kind": type(network).__name__, "config": config, "image_size": list(image_size)}
+    files.write_json(folder / INDEX, content)
+
+
+def describe(folder: str | os.PathLike) -> dict[str, Any]:
+    """Reads what a saved network is: `kind`, `config` and `image_size`.
+
+    Raises:
+        UserError: there is no such network, or its file is damaged.
+    """
+    path = Path(folder) / INDEX
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kind, config, (height, width) = content["kind"], dict(content["config"]), content["image_size"]
+        return {"kind": str(kind), "config": config, "image_size": (int(height), int(width))}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"Expected a trained network in {folder}, with {INDEX} and {WEIGHTS}, but {path} cannot be read "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def load(folder: str | os.PathLike) -> keras.Model:
+    """Makes the network that `save` wrote; call it inside a strategy's scope.
+
+    Raises:
+        UserError: there is no such network, or its files are damaged.
+    """
+    content = describe(folder)
+    if content["kind"] not in KINDS:
+        raise UserError(f"Expected the network in {folder} to be one of {', '.join(KINDS)}, got {content['kind']!r}.")
+    try:
+        network = KINDS[content["kind"]](**content["config"])
+        network.load_weights(Path(folder) / WEIGHTS)
+        return network
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"The network in {folder} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:300]}). "
+            "Run the stage that made it again."
+        ) from error
