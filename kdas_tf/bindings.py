@@ -34,7 +34,7 @@ def parse(
         gin_files: paths, relative to the current folder or to the repository.
         gin_params: bindings like `search.run.epochs=5`; names are those that the files import.
         overrides: {binding: value} from flags.
-        stage_arguments: {argument: value} from flags; bound for every stage that has the argument.
+        stage_arguments: {argument: value} from flags; bound for the first stage that has the argument.
 
     Raises:
         UserError: a file is missing, a line cannot be parsed, a name is unknown, or a binding is read by nothing.
@@ -48,10 +48,11 @@ def parse(
         _parse(functools.partial(gin.parse_config, header + binding), f"--gin_param={binding}")
     if "stages" not in gin._CONFIG.get(("", LAUNCH), {}):
         raise UserError("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
+    read = _reachable(gin._CONFIG, LAUNCH)  # a flag may take the place of a macro: that one was read all the same
     for binding, value in {**overrides, **_for_stages(stage_arguments or {})}.items():
         line = f"{binding} = {value!r}"
         _parse(functools.partial(gin.parse_config, header + line), f"the flag behind {line}")
-    check_bindings(set(_own_macros(gin_files, gin_params)))
+    check_bindings({name for name in _own_macros(gin_files, gin_params) if (name, "gin.macro") not in read})
 
 
 def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if not readers:
             names = ", ".join(stage.selector.split(".")[-2] for stage in stages)
             raise UserError(f"--{name} is given, but of the stages ({names}) none reads it. Take it out.")
-        found |= {f"{selector}.{name}": value for selector in readers}
+        found[f"{_short(readers[0])}.{name}"] = value  # later stages take what the first one has read
     return found
 
 
@@ -190,8 +191,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, (tuple, list)) and all(_fits(one, inner[0]) for one in value)
     if hint in (int, float):
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    if hint in (bool, str, dict, type(None)) or origin is dict:
-        return isinstance(value, origin or hint)
+    if origin in (dict, collections.abc.Mapping):
+        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+    if hint in (bool, str, dict, type(None)):
+        return isinstance(value, hint)
     return origin is not collections.abc.Callable
 
 

@@ -38,6 +38,9 @@ def run(
 ) -> None:
     """Runs stages in order; one whose result exists is skipped.
 
+    A stage whose module names arguments in `FREE` is never skipped: these say how much of its work is done now, so they
+    may change from one command to the next, and the stage itself looks at what is left.
+
     Args:
         stages: `run` functions of modules in `kdas_tf.stages`.
         workdir: folder of the run; each stage has a folder of its own in it.
@@ -73,7 +76,7 @@ def run(
     for stage in stages:
         name, module = stage_name(stage), inspect.getmodule(inspect.unwrap(stage))
         result = folder / name / str(vars(module)["RESULT"])
-        if result.exists():
+        if result.exists() and not free_arguments(stage):
             print(f"{name}: done before, {result}", flush=True)
             continue
         remember(folder / name, settings[name])
@@ -86,9 +89,16 @@ def settings_of_all(stages: Sequence[Stage], history: str) -> dict[str, dict[str
     """What decides each stage's result: what is bound for it, and what came before it."""
     settings = {}
     for stage in stages:
-        settings[stage_name(stage)] = {**bindings.settings_of(stage), "before": history}
+        free = {f"{stage_name(stage)}.run.{argument}" for argument in free_arguments(stage)}
+        bound = {name: value for name, value in bindings.settings_of(stage).items() if name not in free}
+        settings[stage_name(stage)] = {**bound, "before": history}
         history = hashlib.sha256(str(settings[stage_name(stage)]).encode()).hexdigest()
     return settings
+
+
+def free_arguments(stage: Stage) -> tuple[str, ...]:
+    """Arguments of a stage that decide how much of it is done, not what comes out; most stages have none."""
+    return vars(inspect.getmodule(inspect.unwrap(stage))).get("FREE", ())
 
 
 def describe(stages: Sequence[Stage], common: dict[str, Any]) -> Iterator[str]:
@@ -193,8 +203,9 @@ def stage_arguments_of(values: flags.FlagValues) -> dict[str, str]:
     kinds = {"data_dir": "the folder of a data set", "model": "the folder of a network", "embeddings": "a file"}
     given = {}
     for name, kind in kinds.items():
-        if values[name].value is not None:
-            path = Path(values[name].value).expanduser().absolute()
+        value: str | None = values[name].value
+        if value is not None:
+            path = Path(value).expanduser().absolute()
             if not (path.is_file() if kind == "a file" else path.is_dir()):
                 raise UserError(f"Expected --{name} to be {kind}, but {path} is no {kind.split()[1]}.")
             given[name] = str(path)

@@ -8,10 +8,11 @@ import pytest
 from gin import config as gin
 from kdas_tf import bindings
 from kdas_tf.errors import UserError
-from kdas_tf.stages import data, search, teacher
+from kdas_tf.stages import data, evaluate, search, table, teacher
 
 GIN = bindings.REPOSITORY / "gin"
 STAGE_FILES = sorted(f"gin/{path.name}" for path in GIN.glob("*.gin"))
+WITHOUT_PEOPLE = ("gin/summary.gin", "gin/pretrain.gin")  # read no data set of people
 SCALES = sorted(f"gin/scale/{path.name}" for path in (GIN / "scale").glob("*.gin"))
 DATA = ["", *sorted(f"gin/data/{path.name}" for path in (GIN / "data").glob("*.gin"))]
 TEACHERS = ["", *sorted(f"gin/teacher/{path.name}" for path in (GIN / "teacher").glob("*.gin"))]
@@ -37,6 +38,10 @@ def own_file(tmp_path):
     return write
 
 
+def goes_with(stage_file, scale, data_file, teacher_file) -> bool:
+    return not (stage_file in WITHOUT_PEOPLE and data_file)
+
+
 def refusal(files=(SEARCH,), params=(), flags=()) -> str:
     with pytest.raises(UserError) as caught:
         bindings.parse(files, params, dict(flags))
@@ -46,12 +51,31 @@ def refusal(files=(SEARCH,), params=(), flags=()) -> str:
 
 @pytest.mark.parametrize(
     "files",
-    list(itertools.product(STAGE_FILES, SCALES, DATA, TEACHERS)),
+    [files for files in itertools.product(STAGE_FILES, SCALES, DATA, TEACHERS) if goes_with(*files)],
     ids=lambda files: "-".join(file.removeprefix("gin/").removesuffix(".gin") for file in files if file),
 )
 def test_every_shipped_stage_file_goes_with_every_axis(files, tmp_path):
-    bindings.parse([file for file in files if file], [], {"data.run.data_dir": str(tmp_path)})
+    flags = {} if files[0] == "gin/summary.gin" else {"data_dir": str(tmp_path)}
+    bindings.parse([file for file in files if file], [], {}, flags)
     assert gin.query_parameter("launch.run.stages")
+
+
+def test_a_flag_for_stages_goes_to_the_first_one_that_reads_it():
+    bindings.parse(["gin/train.gin", "gin/data/market1501.gin"], [], {}, {"data_dir": "/photographs"})
+    assert bindings.bindings_of(data.run)["data_dir"] == "/photographs"
+    assert bindings.bindings_of(evaluate.run)["data_dir"] is None
+
+
+def test_a_flag_that_no_stage_reads_is_refused():
+    with pytest.raises(UserError, match=r"--embeddings is given, but of the stages \(data, teacher, search\) none reads"):
+        bindings.parse([SEARCH], [], {}, {"embeddings": "e.npz"})
+
+
+def test_a_macro_that_a_flag_takes_the_place_of_is_no_mistake(tmp_path):
+    axis = tmp_path / "mine.gin"
+    axis.write_text("DATA_DIR = %gin.REQUIRED\n")
+    bindings.parse([SEARCH, str(axis)], [], {}, {"data_dir": "/photographs"})
+    assert bindings.bindings_of(data.run)["data_dir"] == "/photographs"
 
 
 def test_files_are_found_from_any_folder(monkeypatch, tmp_path):
@@ -71,7 +95,7 @@ def test_later_files_win_and_parameters_win_over_files_and_flags_over_parameters
 
 def test_a_data_set_without_its_folder_is_refused_naming_the_flag():
     message = refusal([SEARCH, "gin/data/market1501.gin"])
-    assert message.startswith("A value is required for data.run.data_dir")
+    assert message.startswith("A value is required for DATA_DIR")
     assert "--data_dir=FOLDER" in message
 
 
@@ -170,6 +194,15 @@ def test_a_value_that_an_annotation_allows_is_taken(param):
     bindings.parse([SEARCH], [param], {})
 
 
+def test_what_is_in_a_dictionary_has_a_type_too():
+    table1, name = ["gin/table1.gin"], "table.run.search_temperatures"
+    functions = {"a": "@labels/schedules.linear_temperature", "b": "@constant/schedules.linear_temperature"}
+    text = ", ".join(f"{key!r}: {function}" for key, function in functions.items())
+    bindings.parse(table1, [f"{name} = {{{text}, 'dynamic': @schedules.linear_temperature}}"], {})
+    gin.clear_config()
+    assert f"Expected {name} to be of type" in refusal(table1, [f"{name} = {{{text}, 'dynamic': 2.0}}"])
+
+
 def test_macros_for_stages_that_are_not_run_are_fine_in_a_scale_and_refused_when_the_user_sets_them(own_file):
     only_data = own_file(
         "from __gin__ import dynamic_registration\nfrom kdas_tf import launch\nfrom kdas_tf.stages import data\n"
@@ -201,6 +234,16 @@ def test_settings_show_macros_inside_of_lists_and_dictionaries():
     bindings.parse([SEARCH], params, {})
     assert bindings.settings_of(search.run)["search.run.image_size"] == "(48, 16)"
     assert bindings.settings_of(teacher.run)["teacher.run.backbone_arguments"] == "{'alpha': 0.5}"
+
+
+def test_settings_hold_what_the_functions_in_a_dictionary_are_bound_to():
+    bindings.parse(["gin/table1.gin"], ["constant/schedules.linear_temperature.end = 1.5"], {})
+    settings = bindings.settings_of(table.run)
+    assert "'baseline': @labels/schedules.linear_temperature" in settings["table.run.search_temperatures"]
+    assert settings["labels/schedules.linear_temperature.start"] == "0.0"
+    assert settings["constant/schedules.linear_temperature.end"] == "1.5"
+    # Of a function that is only in a dictionary of a stage that another stage is given.
+    assert settings["student/schedules.linear_temperature.end_epoch"] == "19"
 
 
 @pytest.fixture

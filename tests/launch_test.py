@@ -94,7 +94,7 @@ def calls(folder):
         ([SEARCH, "--data_dir=/nowhere/Market-1501"], "/nowhere/Market-1501 is no folder"),
         (["--gin_file=gin/nowhere.gin"], "gin/nowhere.gin"),
         ([TINY], "No stages"),
-        ([SEARCH, "--gin_file=gin/data/market1501.gin"], "A value is required for data.run.data_dir"),
+        ([SEARCH, "--gin_file=gin/data/market1501.gin"], "A value is required for DATA_DIR"),
         ([SEARCH, "--gin_param=search.run.epoch=5"], "doesn't have a parameter named 'epoch'"),
         ([SEARCH, "--gin_param=SEARCH_EPOCH=5"], "Nothing reads the macro SEARCH_EPOCH"),
         ([SEARCH, "--gin_param=SEARCH_EPOCHS='ten'"], "search.run.epochs to be of type int, got 'ten'"),
@@ -178,6 +178,24 @@ def test_the_stages_after_a_changed_one_that_was_deleted_are_refused_before_it_i
     assert run("--gin_param=kdas_fake_first.run.value=3") == 2
     assert f"{tmp_path / 'run' / 'kdas_fake_second'} holds a result of other settings" in capfd.readouterr().err
     assert len(calls(tmp_path)) == 2
+
+
+def test_a_stage_with_free_arguments_is_never_skipped_and_takes_other_values_of_them(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "kdas_fake_growing.py").write_text(STAGE + "\nFREE = ('value',)\n")
+    (tmp_path / "kdas_fake_last.py").write_text(STAGE)
+    file = tmp_path / "growing.gin"
+    stages = GIN_FILE.replace("kdas_fake_first", "kdas_fake_growing").replace("kdas_fake_second", "kdas_fake_last")
+    file.write_text(stages)
+
+    def run(*flags):
+        gin.clear_config()
+        return launch.main([f"--gin_file={file}", ONE_DEVICE, f"--workdir={tmp_path / 'run'}", *flags])
+
+    assert [run(), run(), run("--gin_param=kdas_fake_growing.run.value=7")] == [0, 0, 0]
+    growing, last = "kdas_fake_growing value {} seed 0", "kdas_fake_last value 2 seed 0"
+    assert calls(tmp_path) == [growing.format(1), last, growing.format(1), growing.format(7)]
+    assert run("--gin_param=kdas_fake_growing.run.interrupted=True") == 2  # not one of the free ones
 
 
 def test_an_interrupted_stage_says_that_the_same_command_continues(run, tmp_path, capfd):

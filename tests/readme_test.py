@@ -50,16 +50,19 @@ LAUNCHES = sorted({command for command in ALL_COMMANDS if command.startswith(LAU
 
 @contextlib.contextmanager
 def configured(arguments, data_dir):
-    """Reads a command's flags and bindings as the launcher does, with another data set."""
+    """Reads a command's flags and bindings as the launcher does, with files and folders that exist."""
     values = flags.FlagValues()
     launch.define_flags(values)
     rest = values(["kdas_tf.launch", *arguments])[1:]
     assert not rest
-    if values["data_dir"].value is not None:
-        values["data_dir"].value = str(data_dir)
+    there = {"data_dir": data_dir, "model": data_dir, "embeddings": __file__}
+    for name, path in there.items():
+        if values[name].value is not None:
+            values[name].value = str(path)
     bindings.gin.clear_config()
     try:
-        bindings.parse(values["gin_file"].value, values["gin_param"].value or [], launch.overrides_of(values))
+        files, params = values["gin_file"].value, values["gin_param"].value or []
+        bindings.parse(files, params, launch.overrides_of(values), launch.stage_arguments_of(values))
         yield values
     finally:
         bindings.gin.clear_config()

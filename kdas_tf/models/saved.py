@@ -12,11 +12,12 @@ import keras
 from kdas_tf import files
 from kdas_tf.errors import UserError
 from kdas_tf.models.networks import Student
+from kdas_tf.models.resnet import ResNet
 from kdas_tf.models.teacher import Teacher
 
 INDEX = "network.json"
 WEIGHTS = "network.weights.h5"
-KINDS: Mapping[str, type[keras.Model]] = {"Student": Student, "Teacher": Teacher}
+KINDS: Mapping[str, type[keras.Model]] = {"Student": Student, "Teacher": Teacher, "ResNet": ResNet}
 """Networks that a file may name; nothing else is made from it."""
 
 _OF_EVERY_LAYER = ("name", "trainable", "dtype")
@@ -26,7 +27,7 @@ def save(network: keras.Model, folder: Path, *, image_size: tuple[int, int]) -> 
     """Writes a network's weights, then what it is.
 
     Args:
-        network: a Student or a Teacher.
+        network: one of `KINDS`.
         folder: where `INDEX` and `WEIGHTS` are written.
         image_size: (height, width) in pixels of the photographs that it was trained on.
     """

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from kdas_tf import genotype, schedules
 from kdas_tf.data.pipeline import Dataset, naming_damaged_images, paired_batches
@@ -25,6 +24,7 @@ from kdas_tf.training.board import ArchitectureLog, Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
 from kdas_tf.training.steps import SearchModel, Strategy, replicas
 
 RESULT = "genotype.json"
@@ -52,8 +52,17 @@ def run(
     augmentation: Callable[[], Augmentation] = Augmentation,
     objective: Callable[[], Objective] = Objective,
     picture_every: int = 10,
+    alpha_warmup_epochs: int = 0,
+    beta_weight: float = 0.0,
+    beta_growth: bool = True,
+    max_skip: int | None = None,
+    partial_channels: int = 1,
+    parameter_budget: float | None = None,
+    budget_weight: float = 1.0,
 ) -> None:
     """Writes `genotype.json`, and pictures of it and of the alphas.
+
+    The last seven arguments stabilise a search; by default all are off, as in the paper.
 
     Args:
         workdir: folder of the run.
@@ -76,6 +85,13 @@ def run(
         augmentation: makes the augmentation.
         objective: makes the objective of Eq. 9.
         picture_every: epochs between two pictures in TensorBoard.
+        alpha_warmup_epochs: epochs at the start in which the alphas rest.
+        beta_weight: of the beta-DARTS regulariser of the alphas.
+        beta_growth: its weight grows linearly from 0; constant otherwise.
+        max_skip: cap on the skip connections of the derived normal cell.
+        partial_channels: K of PC-DARTS: one K-th of the channels goes through the mixed operations.
+        parameter_budget: trainable parameters that the derived network should have at most.
+        budget_weight: of the share by which the expected parameters exceed the budget.
 
     Raises:
         UserError: an argument is out of its range, or an earlier stage's result cannot be used.
@@ -85,11 +101,29 @@ def run(
     labels, identities = relabel(data.train)
     halves = dict(zip(("train", "val"), half_split(labels, seed), strict=True))
     network_arguments: dict[str, Any] = {"image_size": image_size, "cells": cells, "reductions": reductions}
+    student = {"num_identities": len(identities), "channels": student_channels, **network_arguments}
+    warmup = AlphaWarmup(alpha_warmup_epochs, of=epochs)
     keras.utils.set_random_seed(seed)
     with strategy.scope():
-        supernet = Supernet(len(identities), channels=channels, name="supernet", **network_arguments)
+        supernet = Supernet(
+            len(identities), channels=channels, partial_channels=partial_channels, name="supernet", **network_arguments
+        )
         configure_batch_norm(supernet, replicas=replicas())
-        model = SearchModel(supernet, teacher_stage.load(workdir), objective(), num_identities=len(identities))
+        penalty = AlphaPenalty(
+            epochs=epochs,
+            student=student,
+            beta_weight=beta_weight,
+            beta_growth=beta_growth,
+            parameter_budget=parameter_budget,
+            budget_weight=budget_weight,
+        )
+        model = SearchModel(
+            supernet,
+            teacher_stage.load(workdir),
+            objective(),
+            num_identities=len(identities),
+            penalty=penalty if penalty.is_on else None,
+        )
         model.compile(
             weight_optimizer(learning_rate=learning_rate),
             alpha_optimizer(learning_rate=alpha_learning_rate),
@@ -111,8 +145,7 @@ def run(
         )
 
     board = Board(workdir / "tensorboard" / "search", next(iter(batches(0)))["train"])
-    student = {"num_identities": len(identities), "channels": student_channels, **network_arguments}
-    log = ArchitectureLog(supernet, board, student, picture_every=picture_every)
+    log = ArchitectureLog(supernet, board, student, picture_every=picture_every, max_skip=max_skip)
     with naming_damaged_images(data.train):
         fit(
             model,
@@ -137,7 +170,7 @@ def run(
             learning_rate=lambda epoch: schedules.cosine(
                 epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
             ),
-            callbacks=[log],
+            callbacks=[warmup, penalty, log],
             shown=("total", "val_total", "temperature", "entropy_normal", "entropy_reduce"),
             since=since,
         )
@@ -149,12 +182,14 @@ def run(
         "channels": channels,
     }
     origin |= {"cells": cells, "reductions": list(reductions), "image_size": list(image_size)}
-    _leave(folder, log.alphas(), origin, student)
+    if max_skip is not None:
+        origin["max_skip"] = max_skip
+    _leave(folder, log, origin)
 
 
-def _leave(folder: Path, alphas: dict[str, np.ndarray], origin: dict[str, Any], student: dict[str, Any]) -> None:
+def _leave(folder: Path, log: ArchitectureLog, origin: dict[str, Any]) -> None:
     """Derives the genotype and writes pictures and, last, the file."""
-    found = genotype.derive(alphas["alpha_normal"], alphas["alpha_reduce"])
+    alphas, found, student = log.alphas(), log.derived(), log.student
     parameters = derived_parameters(found, **student)
     for name, alpha in alphas.items():
         pictures.save(pictures.alpha_heatmap(alpha, name), folder / f"{name}.png")
@@ -173,16 +208,22 @@ def plan(
     channels: int = 32,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    partial_channels: int = 1,
     **arguments: Any,
 ) -> list[str]:
     """Says what the stage would do, with parameters and memory."""
+    network: dict[str, Any] = {
+        "image_size": image_size,
+        "channels": channels,
+        "cells": cells,
+        "reductions": reductions,
+        "partial_channels": partial_channels,
+    }
     with keras.StatelessScope():
-        supernet = Supernet(
-            num_identities, image_size=image_size, channels=channels, cells=cells, reductions=reductions
-        )
+        supernet = Supernet(num_identities, **network)
     batch = arguments.get("identities_per_batch", 8) * arguments.get("images_per_identity", 2)
     parameters = trainable_parameters(supernet)
-    step = search_step_bytes(batch, image_size=image_size, channels=channels, cells=cells, reductions=reductions)
+    step = search_step_bytes(batch, **network)
     memory = step + 4 * 4 * parameters  # value, gradient, momentum and one copy in passing
     beside = PROGRAM_BYTES + cells * GRAPH_BYTES_PER_CELL
     return [

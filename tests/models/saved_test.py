@@ -8,6 +8,7 @@ from kdas_tf import genotype
 from kdas_tf.errors import UserError
 from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
+from kdas_tf.models.resnet import ResNet
 from kdas_tf.models.teacher import Teacher
 
 
@@ -19,7 +20,16 @@ def teacher():
     return Teacher("MobileNetV2", 5, image_size=(32, 32), backbone_arguments={"alpha": 0.35})
 
 
-@pytest.mark.parametrize("make", [student, teacher])
+def student_with_options():
+    arguments = {"channels": 4, "cells": 2, "reductions": (1,), "stem": "cifar", "drop_path": 0.2}
+    return Student(genotype.DARTS_V2, 5, image_size=(32, 16), **arguments)
+
+
+def resnet():
+    return ResNet(18, 5, image_size=(32, 16), last_stride=1)
+
+
+@pytest.mark.parametrize("make", [student, teacher, student_with_options, resnet])
 def test_a_saved_network_says_the_same_when_it_is_loaded(tmp_path, make):
     network = make()
     for variable in network.variables:  # also the statistics, which start alike
@@ -40,7 +50,7 @@ def test_a_saved_network_says_the_same_when_it_is_loaded(tmp_path, make):
         (lambda folder: (folder / saved.INDEX).write_text("[1]"), "Expected a trained network"),
         (lambda folder: (folder / saved.WEIGHTS).unlink(), "cannot be loaded"),
         (lambda folder: (folder / saved.WEIGHTS).write_bytes(b"PK damaged"), "cannot be loaded"),
-        (lambda folder: _change(folder, kind="Lambda"), "to be one of Student, Teacher"),
+        (lambda folder: _change(folder, kind="Lambda"), "to be one of Student, Teacher, ResNet"),
         (lambda folder: _change(folder, config={"genotype": {}}), "cannot be loaded"),
         (lambda folder: _change(folder, image_size=[3]), "Expected a trained network"),
     ],

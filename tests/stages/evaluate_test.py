@@ -1,0 +1,193 @@
+"""The evaluate stage: files of embeddings, networks and exported models, on any data set."""
+
+import csv
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdas_tf import genotype
+from kdas_tf.data import market1501, msmt17, records, transforms
+from kdas_tf.errors import UserError
+from kdas_tf.evaluation import embeddings
+from kdas_tf.evaluation.embeddings import Embeddings
+from kdas_tf.evaluation.ranking import Rules
+from kdas_tf.models import saved
+from kdas_tf.models.networks import Student
+from kdas_tf.stages import evaluate
+from tests.data import miniatures
+
+SIZE = (32, 16)
+
+
+def run(workdir, **arguments):
+    (workdir / "evaluate").mkdir(parents=True, exist_ok=True)
+    evaluate.run(workdir=workdir, strategy=tf.distribute.get_strategy(), **arguments)
+    return json.loads((workdir / "evaluate" / "results.json").read_text())
+
+
+def write_embeddings(path, arrays, case, cameras=None):
+    parts = {name: arrays[f"{case}/{name}"] for name in embeddings.ARRAYS if f"{case}/{name}" in arrays}
+    np.savez(path, **parts, **(cameras or {}))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with data and a network with fixed random weights, as the train stage leaves it."""
+    workdir = tmp_path_factory.mktemp("run")
+    data = market1501.read(miniatures.market1501(workdir / "photographs"))
+    (workdir / "data").mkdir()
+    records.save(data, workdir / "data" / "dataset.json")
+    keras.utils.set_random_seed(0)
+    network = Student(genotype.AUTO_REID, 4, image_size=SIZE, channels=4, cells=2, reductions=(1,))
+    saved.save(network, workdir / "train", image_size=SIZE)
+    return workdir
+
+
+@pytest.mark.parametrize("case", ["market_like", "hard", "few_positives"])
+def test_a_file_of_embeddings_gets_the_numbers_of_torchreid(case, tmp_path, reference):
+    arrays = reference("ranking.npz")
+    results = run(tmp_path, embeddings=write_embeddings(tmp_path / "e.npz", arrays, case))
+    for name in ("mAP", "mINP"):
+        assert results[name] == pytest.approx(float(arrays[f"{case}/{name}"]), abs=1e-6)
+    np.testing.assert_allclose(results["cmc"][:20], arrays[f"{case}/cmc"], atol=1e-6)
+    assert [results[f"rank{k}"] for k in (1, 5, 10)] == [results["cmc"][k - 1] for k in (1, 5, 10)]
+    assert results["invalid_queries"] == int(arrays[f"{case}/invalid_queries"])
+    assert "reranked" not in results
+
+
+def test_the_rules_can_be_those_of_the_official_code(tmp_path, reference):
+    arrays = reference("ranking.npz")
+    path = write_embeddings(tmp_path / "e.npz", arrays, "hard")
+    results = run(tmp_path, embeddings=path, rules=lambda: Rules(average_precision="trapezoid"))
+    assert results["mAP"] == pytest.approx(float(arrays["hard/mAP_matlab_trapezoid"]), abs=1e-6)
+    assert "MATLAB" in results["conventions"]["average_precision"]
+
+
+def test_re_ranked_numbers_are_those_of_the_recorded_distances(tmp_path, reference):
+    arrays = reference("rerank.npz")
+    queries, gallery = arrays["default/query_pids"], arrays["default/gallery_pids"]
+    cameras = {"query_camids": np.zeros(len(queries), int), "gallery_camids": np.ones(len(gallery), int)}
+    path = write_embeddings(tmp_path / "e.npz", arrays, "default", cameras)
+    results = run(tmp_path, embeddings=path, rerank=True)
+    precisions = []
+    for identity, distances in zip(queries, arrays["default/reranked_distances"], strict=True):
+        ranks = np.flatnonzero(gallery[np.argsort(distances, kind="stable")] == identity) + 1
+        precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks) if len(ranks) else np.nan)
+    assert results["reranked"]["mAP"] == pytest.approx(np.nanmean(precisions), abs=1e-6)
+    assert results["reranked"]["mAP"] != results["mAP"]
+
+
+def test_a_network_is_judged_and_everything_to_look_at_is_left(trained, capsys):
+    results = run(trained, rerank=True, reranked_distances=small_neighbourhoods, flip=True)
+    folder = trained / "evaluate"
+    with (folder / "per_query.csv").open(newline="") as file:
+        queries = list(csv.DictReader(file))
+    assert len(queries) == results["queries"]
+    precisions = [float(query["average_precision"]) for query in queries if query["average_precision"]]
+    assert np.mean(precisions) == pytest.approx(results["mAP"], abs=1e-9)
+    for picture in ("cmc", "roc", "worst_queries", "best_queries"):
+        assert (folder / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image") > 10
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert json.loads((folder / "verification.json").read_text())["distance"] == "cosine"
+    assert list((trained / "tensorboard" / "evaluate").iterdir())
+    printed = capsys.readouterr().out
+    assert "Rank-10" in printed and "average precision: step" in printed and "re-ranked" in printed
+
+
+def small_neighbourhoods(query, gallery, **arguments):
+    from kdas_tf.evaluation.rerank import RerankedDistances
+
+    return RerankedDistances(query, gallery, k1=3, k2=2, **arguments)
+
+
+def test_nothing_is_embedded_twice(trained, tmp_path, monkeypatch):
+    before = run(trained)
+
+    def refuse(*arguments, **others):
+        raise AssertionError("embedded again")
+
+    monkeypatch.setattr("kdas_tf.stages.subjects.extract", refuse)
+    again = run(trained, metric="euclidean")
+    assert again["mAP"] == pytest.approx(before["mAP"], abs=1e-9)  # of unit vectors: the same order
+    with pytest.raises(AssertionError, match="embedded again"):
+        run(trained, flip=True)
+
+
+def test_a_network_of_one_data_set_is_judged_on_another_one(trained, tmp_path):
+    folder = miniatures.msmt17(tmp_path / "photographs", version=1)
+    results = run(tmp_path / "run", model=str(trained / "train"), data_dir=str(folder), reader=msmt17.read)
+    assert results["data"].startswith("MSMT17")
+    assert results["parameters"] == sum(v.numpy().size for v in saved.load(trained / "train").trainable_variables)
+
+
+def test_an_exported_model_is_judged_like_the_embeddings_that_it_gives(trained, tmp_path):
+    class MeanColours(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+        def embed(self, images):
+            rows = tf.image.resize(tf.cast(images, tf.float32), (4, 2))
+            return {"embedding": tf.reshape(rows, [-1, 24])}
+
+    module = MeanColours()
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.embed})
+    results = run(
+        tmp_path, model=str(tmp_path / "model"), image_size=SIZE, data_dir=str(trained / "photographs")
+    )
+    data = market1501.read(trained / "photographs")
+
+    def embed(split):
+        images = tf.stack([transforms.load(tf.constant(r.path), SIZE) for r in split])
+        rows = module.embed(tf.cast(tf.round(images), tf.uint8))["embedding"].numpy()
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return Embeddings(rows, np.array([r.identity for r in split]), np.array([r.camera for r in split]))
+
+    embeddings.save(embed(data.query), embed(data.gallery), tmp_path / "e.npz")
+    expected = run(tmp_path / "file", embeddings=str(tmp_path / "e.npz"))
+    assert results["mAP"] == pytest.approx(expected["mAP"], abs=1e-6)
+    assert results["embedding_size"] == 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Nothing to evaluate on"),
+        ({"data_dir": True}, "Nothing to evaluate: "),
+        ({"data_dir": True, "model": "."}, "Expected a trained network in"),
+        ({"embeddings": "e.npz", "model": "."}, "--model or --embeddings, got both"),
+        ({"embeddings": "e.npz"}, "Expected an .npz file of embeddings"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_line(arguments, message, trained, tmp_path):
+    given = {name: str(tmp_path / value) for name, value in arguments.items() if name != "data_dir"}
+    if "data_dir" in arguments:
+        given["data_dir"] = str(trained / "photographs")
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        run(tmp_path, **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "evaluate" / "results.json").exists()
+
+
+def test_an_exported_model_needs_to_be_told_the_size_of_photographs(trained, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(UserError, match=re.escape("evaluate.run.image_size=")):
+        run(tmp_path, model=str(tmp_path), data_dir=str(trained / "photographs"))
+
+
+def test_a_damaged_exported_model_is_refused(trained, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="Expected a SavedModel"):
+        run(tmp_path, model=str(tmp_path), data_dir=str(trained / "photographs"), image_size=SIZE)
+
+
+def test_a_data_set_without_queries_is_refused(trained, tmp_path):
+    folder = miniatures.market1501(tmp_path / "photographs")
+    for path in (folder / "query").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="Expected queries and a gallery"):
+        run(tmp_path / "run", model=str(trained / "train"), data_dir=str(folder))
