@@ -1,11 +1,12 @@
 """Reads any data set in the Market-1501 layout (Zheng et al. 2015, "Scalable Person Re-identification")."""
 
-import collections
-import logging
+import dataclasses
 import os
 import re
 from pathlib import Path
 
+from kdas_tf.data import counts, layouts
+from kdas_tf.data.counts import describe as describe
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
 
@@ -15,17 +16,24 @@ DISTRACTOR = "distractor: identity 0 cannot be learned"
 WRONG_NAME = "wrong name: expected something like 0002_c1s1_000451_03.jpg"
 NOT_A_FILE = "not a file: a folder or a broken link with the name of an image"
 
+# Of the 19,732 files in bounding_box_test 3,819 are junk.
+PUBLISHED = {"train": (12_936, 751), "query": (3_368, 750), "gallery": (15_913, 750)}
+
 # 0002_c1s1_000451_03.jpg: identity 2, camera 1, sequence 1. DukeMTMC has no sequence, and one file of Market-1501 as it
 # is distributed ends in .jpg.jpg.
 _NAME = re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)(s\d+)?(_.*)?\.(jpe?g|png)", re.IGNORECASE | re.ASCII)
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-_OTHER_LAYOUTS = {
-    "CUHK03": ("cuhk-03.mat", "cuhk03_release", "images_labeled", "images_detected"),
-    "MSMT17": ("list_train.txt", "MSMT17_V1", "MSMT17_V2", "mask_train_v2"),
-}
+_OWN_NAME = re.compile(r"market[-_ ]?1501", re.IGNORECASE)
+
+Skipped = tuple[tuple[str, str], ...]
 
 
-def read(root: str | os.PathLike, *, name: str = "Market-1501") -> ReIDData:
+def read(
+    root: str | os.PathLike,
+    *,
+    name: str = "Market-1501",
+    distractors: str | None = None,
+    published: bool | None = None,
+) -> ReIDData:
     """Reads the folders `bounding_box_train`, `query` and `bounding_box_test`.
 
     Images of identity -1 are junk and left out; those of identity 0 are distractors, which stay in the gallery only.
@@ -34,112 +42,44 @@ def read(root: str | os.PathLike, *, name: str = "Market-1501") -> ReIDData:
     Args:
         root: the folder that holds the three, or one that holds exactly one such folder.
         name: name of the data set, for people.
+        distractors: a folder of photographs that show nobody who is searched for, whatever their names; they are
+            appended to the gallery as identity 0 of camera 0. For Market-1501, the folder `images` of
+            distractors_500k.zip. None adds none.
+        published: whether to log what differs from the published numbers of Market-1501; None does so when the folder's
+            name says that it is Market-1501, because many other data sets have this layout.
 
     Returns:
         The records, in the order of their file names, with absolute paths; and what was left out, with reasons.
 
     Raises:
-        UserError: there is no `root`, no folder of training images in it, or no usable image in that folder.
+        UserError: there is no `root`, no folder of training images in it, no usable image in that folder, or
+            no image in `distractors`.
     """
-    folder = _find_layout(Path(os.path.abspath(os.path.expanduser(root))))
+    folder = layouts.find(root, layouts.MARKET1501)
     train, skipped = _read_split(folder / TRAIN, keep_distractors=False)
     if not train:
-        reasons = _count_reasons(skipped) or "the folder is empty"
+        reasons = counts.count_reasons(skipped) or "the folder is empty"
         raise UserError(
             f"Expected images named like 0002_c1s1_000451_03.jpg in {folder / TRAIN}, but none can be used "
             f"({reasons}). Unpack the data set again or rename the images."
         )
     query, query_skipped = _read_split(folder / QUERY, keep_distractors=False)
     gallery, gallery_skipped = _read_split(folder / GALLERY, keep_distractors=True)
-    _warn_about_evaluation(folder, train, query, gallery)
-    return ReIDData(name, train, query, gallery, skipped + query_skipped + gallery_skipped)
+    data = ReIDData(name, train, query, gallery, skipped + query_skipped + gallery_skipped)
+    counts.warn_about_evaluation(data, folder)
+    if published or (published is None and _OWN_NAME.search(folder.name)):
+        counts.warn_unless_published(data, PUBLISHED)
+    if distractors is None:
+        return data
+    more, more_skipped = _read_distractors(distractors)
+    return dataclasses.replace(data, gallery=data.gallery + more, skipped=data.skipped + more_skipped)
 
 
-def describe(data: ReIDData) -> str:
-    """A table of images, identities (without distractors) and cameras per split, then what was left out, by reason."""
-    lines = [f"{data.name:<12}{'images':>10}{'identities':>12}{'cameras':>9}"]
-    for split in ("train", "query", "gallery"):
-        records = getattr(data, split)
-        identities = {record.identity for record in records} - {0}
-        cameras = {record.camera for record in records}
-        lines.append(f"{split:<12}{len(records):>10,}{len(identities):>12,}{len(cameras):>9,}")
-    distractors = sum(record.identity == 0 for record in data.gallery)
-    if distractors:
-        lines.append(f"The gallery holds {distractors:,} distractors.")
-    if data.skipped:
-        lines.append(f"Left out: {len(data.skipped):,} files ({_count_reasons(data.skipped)}).")
-    return "\n".join(lines)
-
-
-def _count_reasons(skipped: tuple[tuple[str, str], ...]) -> str:
-    """What comes before the colon is the kind of a reason: '3,819 junk, 2 wrong name'."""
-    counts = collections.Counter(reason.partition(":")[0] for _, reason in skipped)
-    return ", ".join(
-        f"{count:,} {kind}" for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    )
-
-
-def _find_layout(root: Path) -> Path:
-    """The folder that holds `bounding_box_train`: `root` or its only sub-folder that does."""
-    if not root.is_dir():
-        came = "a file" if root.is_file() else "nothing"
-        raise UserError(f"Expected the folder of a data set at {root}, but there is {came}. Correct --data_dir.")
-    if (root / TRAIN).is_dir():
-        return root
-    candidates = [root / entry for entry in _list(root) if (root / entry / TRAIN).is_dir()]
-    if len(candidates) == 1:
-        return candidates[0]
-    if candidates:
-        names = ", ".join(path.name for path in candidates)
-        raise UserError(
-            f"Expected one data set in {root}, but there are {len(candidates)}: {names}. Choose one of them."
-        )
-    raise UserError(
-        f"Expected the folders {TRAIN}, {QUERY} and {GALLERY} in {root}, but found {_what_is_there(root)}. "
-        f"{_what_to_do(root)}"
-    )
-
-
-def _what_is_there(root: Path) -> str:
-    found = [folder for folder in (QUERY, GALLERY) if (root / folder).is_dir()]
-    if found:
-        return f"only {' and '.join(found)}"
-    entries = _list(root)
-    if not entries:
-        return "an empty folder"
-    return f"none of them among its {len(entries)} entries ({', '.join(entries[:4])}{', ...' if entries[4:] else ''})"
-
-
-def _what_to_do(root: Path) -> str:
-    for data_set, marks in _OTHER_LAYOUTS.items():
-        mark = next((mark for mark in marks if mark in root.name or (root / mark).exists()), None)
-        if mark:
-            return (
-                f"It looks like {data_set} (because of {mark}), which has no reader yet: bring it into the layout of "
-                "Market-1501."
-            )
-    if root.name in (TRAIN, QUERY, GALLERY) and (root.parent / TRAIN).is_dir():
-        return f"Give its parent, {root.parent}."
-    return "Give the folder that was unpacked from the archive of the data set."
-
-
-def _list(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError as error:
-        raise UserError(
-            f"Expected to read the folder {folder}, but: {error.strerror}. Check its permissions."
-        ) from error
-
-
-def _read_split(folder: Path, *, keep_distractors: bool) -> tuple[tuple[Record, ...], tuple[tuple[str, str], ...]]:
-    """Reads one flat folder; sub-folders are not entered, so that a loop of links cannot hang."""
+def _read_split(folder: Path, *, keep_distractors: bool) -> tuple[tuple[Record, ...], Skipped]:
+    """Reads one flat folder; one that is missing holds nothing."""
     records: list[Record] = []
     skipped: list[tuple[str, str]] = []
-    for file in _list(folder) if folder.is_dir() else ():
-        # Thumbs.db, .DS_Store, and the ._0002_c1s1_000451_03.jpg that macOS adds to archives.
-        if file.startswith(".") or not file.lower().endswith(_IMAGE_SUFFIXES):
-            continue
+    for file in layouts.image_names(folder) if folder.is_dir() else ():
         path = os.path.join(folder, file)
         match = _NAME.fullmatch(file)
         if not os.path.isfile(path):
@@ -155,20 +95,24 @@ def _read_split(folder: Path, *, keep_distractors: bool) -> tuple[tuple[Record, 
     return tuple(records), tuple(skipped)
 
 
-def _warn_about_evaluation(
-    folder: Path, train: tuple[Record, ...], query: tuple[Record, ...], gallery: tuple[Record, ...]
-) -> None:
-    empty = [name for name, records in ((QUERY, query), (GALLERY, gallery)) if not records]
-    if empty:
-        logging.warning(
-            "No usable image in %s of %s: this data set can be trained on, not evaluated on.",
-            " and ".join(empty),
-            folder,
+def _read_distractors(distractors: str) -> tuple[tuple[Record, ...], Skipped]:
+    """All images of a flat folder, or of the folder `images` in it."""
+    folder = Path(os.path.abspath(os.path.expanduser(distractors)))
+    if not folder.is_dir():
+        came = "a file" if folder.is_file() else "nothing"
+        raise UserError(
+            f"Expected a folder of distractors at {folder}, but there is {came}. Correct market1501.read.distractors."
         )
-    shared = {record.identity for record in train} & {record.identity for record in (*query, *gallery)}
-    if shared:
-        logging.warning(
-            "%d identities of %s are in both training and test images: its scores will be too high.",
-            len(shared),
-            folder,
+    paths = [os.path.join(folder, file) for file in layouts.image_names(folder)]
+    if not paths and (folder / "images").is_dir():
+        return _read_distractors(str(folder / "images"))
+    files = {path: os.path.isfile(path) for path in paths}
+    if not any(files.values()):
+        entries = layouts.list_folder(folder)
+        came = f"{len(entries)} entries ({layouts.some_of(entries)})" if entries else "an empty folder"
+        raise UserError(
+            f"Expected images in the folder of distractors {folder}, but found {came}. "
+            "Correct market1501.read.distractors."
         )
+    skipped = tuple((path, NOT_A_FILE) for path, is_file in files.items() if not is_file)
+    return tuple(Record(path, identity=0, camera=0) for path, is_file in files.items() if is_file), skipped

@@ -4,8 +4,9 @@ import os
 import pytest
 
 from kdas_tf.data import market1501
-from kdas_tf.data.records import Record, ReIDData
+from kdas_tf.data.records import Record
 from kdas_tf.errors import UserError
+from tests.data import miniatures
 
 
 def make(root, files):
@@ -93,33 +94,12 @@ def test_links_that_lead_nowhere_or_in_a_loop_are_left_out(tmp_path):
     assert [reason for _, reason in data.skipped].count(market1501.NOT_A_FILE) == 2
 
 
-def test_the_only_sub_folder_with_the_layout_is_used(tmp_path):
-    make(tmp_path / "Market-1501-v15.09.15", COMPLETE)
-    (tmp_path / "other").mkdir()
-    assert len(market1501.read(tmp_path).train) == 3
-
-
-def test_several_sub_folders_with_the_layout_are_an_error_that_names_them(tmp_path):
-    make(tmp_path / "one", COMPLETE)
-    make(tmp_path / "two", COMPLETE)
-    with pytest.raises(UserError, match="there are 2: one, two"):
-        market1501.read(tmp_path)
-
-
-def test_paths_are_absolute(tmp_path, monkeypatch):
-    make(tmp_path / "data", COMPLETE)
-    monkeypatch.chdir(tmp_path)
-    assert market1501.read("data").train[0].path.startswith(str(tmp_path))
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ([], "but found an empty folder"),
         (["a.txt", "b.txt"], r"none of them among its 2 entries \(a.txt, b.txt\)"),
         (["query/0001_c1s1_1.jpg"], "but found only query"),
-        (["cuhk-03.mat"], "looks like CUHK03"),
-        (["list_train.txt", "train/x.jpg"], "looks like MSMT17"),
         (["bounding_box_train/Thumbs.db"], "the folder is empty"),
         (["bounding_box_train/a.jpg", "bounding_box_train/b.jpg"], "2 wrong name"),
     ],
@@ -130,24 +110,11 @@ def test_a_folder_without_usable_training_images_is_an_error_that_says_what_came
     assert "\n" not in str(error.value)
 
 
-def test_a_root_that_is_missing_or_a_file_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="there is nothing"):
-        market1501.read(tmp_path / "nowhere")
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="there is a file"):
-        market1501.read(tmp_path / "file")
-
-
-def test_giving_one_of_the_three_folders_points_to_its_parent(tmp_path):
-    with pytest.raises(UserError, match=f"Give its parent, {tmp_path}"):
-        market1501.read(make(tmp_path, COMPLETE) / "query")
-
-
 def test_training_images_alone_are_enough_but_warned_about(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = market1501.read(make(tmp_path, COMPLETE[:3]))
     assert (data.query, data.gallery) == ((), ())
-    assert "query and bounding_box_test" in caplog.text
+    assert "query and gallery" in caplog.text
 
 
 def test_identities_in_training_and_test_images_are_warned_about(tmp_path, caplog):
@@ -156,18 +123,65 @@ def test_identities_in_training_and_test_images_are_warned_about(tmp_path, caplo
     assert "1 identities" in caplog.text
 
 
-def test_the_table_counts_images_identities_and_cameras():
-    data = ReIDData(
-        "tiny",
-        train=(Record("a", 1, 1), Record("b", 1, 2), Record("c", 2, 2)),
-        gallery=(Record("d", 0, 1), Record("e", 3, 1)),
-        skipped=(("f", market1501.JUNK), ("g", "damaged: empty"), ("h", "damaged: truncated")),
+@pytest.mark.parametrize(
+    ("folder", "published", "warned"),
+    [
+        ("Market-1501-v15.09.15", None, True),
+        ("market1501", None, True),
+        ("people", None, False),
+        ("embedded", None, False),
+        ("people", True, True),
+        ("Market-1501-v15.09.15", False, False),
+    ],
+)
+def test_numbers_are_compared_with_the_published_ones_when_the_folder_claims_them(
+    tmp_path, caplog, folder, published, warned
+):
+    with caplog.at_level(logging.WARNING):
+        market1501.read(make(tmp_path / folder, COMPLETE), published=published)
+    assert ("train has 3 images of 2 people, expected 12,936 of 751" in caplog.text) == warned
+
+
+def test_every_image_of_a_folder_of_distractors_is_one_in_the_gallery(tmp_path, caplog):
+    make(tmp_path / "more", ["0.jpg", "-1_c1s1_000001_00.jpg", "0002_c1s1_000001_00.PNG", "Thumbs.db", "x/1.jpg"])
+    (tmp_path / "more" / "broken.jpg").symlink_to("nowhere")
+    root = make(tmp_path / "Market-1501", COMPLETE)
+    with caplog.at_level(logging.WARNING):
+        data = market1501.read(root, distractors=str(tmp_path / "more"))
+    plain = market1501.read(root)
+    assert data.gallery[: len(plain.gallery)] == plain.gallery
+    assert data.gallery[len(plain.gallery) :] == tuple(
+        Record(str(tmp_path / "more" / file), 0, 0)
+        for file in ("-1_c1s1_000001_00.jpg", "0.jpg", "0002_c1s1_000001_00.PNG")
     )
-    lines = market1501.describe(data).splitlines()
-    assert [line.split() for line in lines[:4]] == [
-        ["tiny", "images", "identities", "cameras"],
-        ["train", "3", "2", "2"],
-        ["query", "0", "0", "0"],
-        ["gallery", "2", "1", "1"],
-    ]
-    assert lines[4:] == ["The gallery holds 1 distractors.", "Left out: 3 files (2 damaged, 1 junk)."]
+    assert data.skipped[-1] == (str(tmp_path / "more" / "broken.jpg"), market1501.NOT_A_FILE)
+    assert (data.train, data.query) == (plain.train, plain.query)
+    assert "gallery has 2 images of 1 people" in caplog.text  # distractors are no part of the published gallery
+
+
+def test_the_folder_that_the_archive_of_distractors_holds_is_found(tmp_path):
+    make(tmp_path / "distractors_500k", ["images/0.jpg"])
+    data = market1501.read(make(tmp_path / "a", COMPLETE), distractors=str(tmp_path / "distractors_500k"))
+    assert data.gallery[-1] == Record(str(tmp_path / "distractors_500k" / "images" / "0.jpg"), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "given", "came"),
+    [
+        ([], "nowhere", "there is nothing"),
+        (["more/a.jpg"], "more/a.jpg", "there is a file"),
+        (["more/a.txt"], "more", r"found 1 entries \(a.txt\)"),
+        (["more/x/a.jpg"], "more/x/b", "there is nothing"),
+    ],
+)
+def test_distractors_that_are_no_folder_of_images_are_an_error(tmp_path, files, given, came):
+    make(tmp_path, files)
+    with pytest.raises(UserError, match=f"{came}.*Correct market1501.read.distractors"):
+        market1501.read(make(tmp_path / "data", COMPLETE), distractors=str(tmp_path / given))
+
+
+def test_the_miniature_is_read_completely(tmp_path):
+    data = market1501.read(miniatures.market1501(tmp_path, train=4, test=3, cameras=2, images=2))
+    assert (len(data.train), len(data.query), len(data.gallery)) == (4 * 4, 3 * 2, 3 * 2 + 1)
+    assert {r.identity for r in data.train} == {1, 2, 3, 4}
+    assert {r.identity for r in data.query} == {5, 6, 7}

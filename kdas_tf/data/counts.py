@@ -1,0 +1,76 @@
+"""What a data set holds, in numbers: the table that people see, and what differs from the published data set."""
+
+import collections
+import logging
+from collections.abc import Iterable, Mapping
+
+from kdas_tf.data.records import Record, ReIDData
+
+SPLITS = ("train", "query", "gallery")
+
+Published = Mapping[str, tuple[int, int]]
+"""{split: (images, identities)}; distractors count as images, not as identities."""
+
+
+def describe(data: ReIDData) -> str:
+    """A table of images, identities (without distractors) and cameras per split, then what was left out, by reason."""
+    width = max(12, len(data.name) + 1)
+    lines = [f"{data.name:<{width}}{'images':>10}{'identities':>12}{'cameras':>9}"]
+    for split in SPLITS:
+        records = getattr(data, split)
+        cameras = {record.camera for record in records}
+        lines.append(f"{split:<{width}}{len(records):>10,}{len(_identities(records)):>12,}{len(cameras):>9,}")
+    distractors = sum(record.identity == 0 for record in data.gallery)
+    if distractors:
+        lines.append(f"The gallery holds {distractors:,} distractors.")
+    if data.skipped:
+        lines.append(f"Left out: {len(data.skipped):,} files ({count_reasons(data.skipped)}).")
+    return "\n".join(lines)
+
+
+def count_reasons(skipped: Iterable[tuple[str, str]]) -> str:
+    """What comes before the colon is the kind of a reason: '3,819 junk, 2 wrong name'."""
+    counts = collections.Counter(reason.partition(":")[0] for _, reason in skipped)
+    return ", ".join(
+        f"{count:,} {kind}" for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def warn_unless_published(data: ReIDData, published: Published) -> None:
+    """Logs one line that names the splits whose numbers differ from the published ones; nothing if none does."""
+    differences = []
+    for split, (images, identities) in published.items():
+        records = getattr(data, split)
+        found = len(records), len(_identities(records))
+        if found != (images, identities):
+            differences.append(
+                f"{split} has {found[0]:,} images of {found[1]:,} people, expected {images:,} of {identities:,}"
+            )
+    if differences:
+        logging.warning(
+            "%s is not as published: %s. Scores cannot be compared with published ones.",
+            data.name,
+            "; ".join(differences),
+        )
+
+
+def warn_about_evaluation(data: ReIDData, folder: object) -> None:
+    """Logs what keeps scores from being had or believed: an empty split, or people who were also trained on."""
+    empty = [split for split in ("query", "gallery") if not getattr(data, split)]
+    if empty:
+        logging.warning(
+            "No usable image for %s in %s: this data set can be trained on, not evaluated on.",
+            " and ".join(empty),
+            folder,
+        )
+    shared = _identities(data.train) & _identities((*data.query, *data.gallery))
+    if shared:
+        logging.warning(
+            "%d identities of %s are in both training and test images: its scores will be too high.",
+            len(shared),
+            folder,
+        )
+
+
+def _identities(records: Iterable[Record]) -> set[int]:
+    return {record.identity for record in records} - {0}
