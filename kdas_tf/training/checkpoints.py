@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from kdas_tf.errors import UserError
@@ -23,7 +24,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path, parts: Mapping[str, Any], *, keep: int = 3):
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epochs_done")
-        self.checkpoint = tf.train.Checkpoint(epoch=self.epoch, **parts)
+        # As lists: what Keras keeps in lists of layers, TensorFlow does not find in a model by itself.
+        tracked = {
+            name: list(part.variables) if isinstance(part, keras.Model) else part for name, part in parts.items()
+        }
+        self.checkpoint = tf.train.Checkpoint(epoch=self.epoch, **tracked)
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(folder), max_to_keep=keep)
 
     def restore(self) -> int:
