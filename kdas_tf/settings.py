@@ -20,6 +20,8 @@ def check_unchanged(folder: Path, settings: Mapping[str, str]) -> None:
     Raises:
         UserError: they differ; the message names what did.
     """
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}:
+        return  # begun, but nothing came of it
     try:
         before = dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -11,7 +11,13 @@ BEFORE = {"search.run.epochs": "200", "search.run.cells": "8", "before": "seed 0
 @pytest.fixture
 def folder(tmp_path):
     remember(tmp_path / "search", BEFORE)
+    (tmp_path / "search" / "checkpoints").mkdir()
     return tmp_path / "search"
+
+
+def test_a_stage_that_has_left_nothing_may_be_begun_with_other_settings(tmp_path):
+    remember(tmp_path / "search", BEFORE)
+    check_unchanged(tmp_path / "search", {"search.run.epochs": "50"})
 
 
 def test_a_stage_that_was_never_begun_may_have_any_settings(tmp_path):
@@ -26,7 +32,7 @@ def test_the_same_settings_pass_in_any_order(folder):
 def test_remembering_again_replaces_what_was_remembered(folder):
     remember(folder, {"search.run.epochs": "50"})
     check_unchanged(folder, {"search.run.epochs": "50"})
-    assert [path.name for path in folder.iterdir()] == [FILE]
+    assert {path.name for path in folder.iterdir()} == {FILE, "checkpoints"}
 
 
 @pytest.mark.parametrize(
