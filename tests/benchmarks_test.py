@@ -8,11 +8,14 @@ import pytest
 
 from tests.build_test import ROOT
 
-SEARCH_STEP = ROOT / "benchmarks" / "search_step.py"
+
+def benchmark(name, *arguments):
+    command = [sys.executable, ROOT / "benchmarks" / f"{name}.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def search_step(*arguments):
-    return subprocess.run([sys.executable, SEARCH_STEP, *arguments], capture_output=True, text=True, timeout=300)
+    return benchmark("search_step", *arguments)
 
 
 @pytest.mark.slow
@@ -41,4 +44,28 @@ def test_a_size_that_is_none_is_refused_with_an_example(size):
     result = search_step("--sizes", size)
     assert result.returncode == 2
     assert 'such as "8 64 32 16 4"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_evaluation_is_timed_beside_a_full_sort_that_finds_the_same(tmp_path):
+    result = benchmark("evaluation", "--quick", "--plot", tmp_path / "growth.png")
+    assert result.returncode == 0, result.stderr
+    *table, last = result.stdout.splitlines()
+    measured = json.loads(last)["results"]
+    assert [each["case"] for each in measured] == ["Market-1501/64", "Market-1501/32", "MSMT17/64"]
+    for each in measured:
+        assert each["case"] in "\n".join(table)
+        assert each["plain"]["mAP"] == pytest.approx(each["all"]["mAP"], abs=1e-6)
+        assert 0.001 < each["all"]["mAP"] < 0.2  # random features
+        assert each["largest_difference"] < 1e-6
+        for kind in ("product", "ranking", "all", "plain"):
+            assert each[kind]["cpu"] > 0 and each[kind]["beyond"] >= 0
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_unknown_case_is_refused_with_the_known_ones():
+    result = benchmark("evaluation", "--cases", "DukeMTMC")
+    assert result.returncode == 2
+    assert "MSMT17" in result.stderr
     assert "Traceback" not in result.stderr

@@ -191,8 +191,8 @@ class Verification:
         same = np.sort(np.concatenate([*self._same, np.zeros(0, np.float32)]))
         if not len(same) or not self._different:
             raise UserError(
-                "Expected pairs of one person and pairs of different people to choose a threshold from, got "
-                f"{len(same)} and {self._different}. Evaluate with a gallery of several people, or set verification=None."
+                f"Expected pairs of one person and pairs of different people for a threshold, got {len(same)} and "
+                f"{self._different}. Evaluate with a gallery of several people, or set verification=None."
             )
         self._shrink()
         (negatives,) = self._nearest

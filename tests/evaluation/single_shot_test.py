@@ -14,14 +14,14 @@ def on_a_line(points, name="query"):
     return Embeddings(places[:, None].astype(np.float32), identities, cameras, name)
 
 
-def drawn_ranks(query, gallery, repeats, seed=0):
+def drawn_ranks(query, gallery, repeats, seed=0, row=0):
     query, gallery = on_a_line(query), on_a_line(gallery, "gallery")
     matching = Matching(query, gallery)
     distances = FeatureDistances(query.features, gallery.features, "euclidean")
     shots = SingleShot(matching, repeats, seed)
-    values = distances.rows(0, 1)[0]
-    values[matching.junk] = values[matching[0].removed] = np.inf
-    return shots.ranks(distances, 0, values)
+    values = distances.rows(row, row + 1)[0]
+    values[matching.junk] = values[matching[row].removed] = np.inf
+    return shots.ranks(distances, row, values)
 
 
 def expected_shares(query, gallery):
@@ -55,7 +55,8 @@ def test_ranks_come_as_often_as_chance_has_it():
         assert (ranks == rank).mean() == pytest.approx(expected[rank], abs=0.03)
 
 
-def test_draws_depend_on_the_seed_alone():
-    arguments = [(0, 5, 1)], [(2, 5, 2), (1, 6, 1), (3, 6, 2), (1, 7, 2), (4, 7, 2)]
+def test_draws_depend_on_the_seed_and_the_query_alone():
+    arguments = [(0, 5, 1)] * 2, [(2, 5, 2), (1, 6, 1), (3, 6, 2), (1, 7, 2), (4, 7, 2)]
     np.testing.assert_array_equal(drawn_ranks(*arguments, 20, seed=4), drawn_ranks(*arguments, 20, seed=4))
     assert (drawn_ranks(*arguments, 20, seed=4) != drawn_ranks(*arguments, 20, seed=5)).any()
+    assert (drawn_ranks(*arguments, 20, row=0) != drawn_ranks(*arguments, 20, row=1)).any()
