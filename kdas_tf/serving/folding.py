@@ -1,0 +1,141 @@
+"""Batch normalisation folded into the linear layer before it.
+
+In inference a normalisation is y = scale * x + offset, with scale = gamma / sqrt(variance + epsilon) and
+offset = beta - scale * mean (Jacob et al., 2018, "Quantization and Training of Neural Networks", section 3.2). After a
+convolution or a matrix product, the scale goes into its kernel and the offset becomes its bias. Where no linear layer
+comes before it, scale and offset stay, as one multiplication and one addition.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from kdas_tf.space.edges import EdgeBatchNorm
+
+Array = npt.NDArray[np.floating]
+
+_FOLDABLE = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
+
+
+def scale_and_offset(norm: keras.layers.Layer) -> tuple[Array, Array]:
+    """What a normalisation does in inference.
+
+    Args:
+        norm: a `keras.layers.BatchNormalization` of the last axis, or an `EdgeBatchNorm` of one edge.
+
+    Returns:
+        Scale and offset, float64 `[channels]`.
+    """
+    affine = norm.affine if isinstance(norm, EdgeBatchNorm) else True
+    scaled, centred = affine and getattr(norm, "scale", True), affine and getattr(norm, "center", True)
+    mean, variance = _flat(norm.moving_mean), _flat(norm.moving_variance)
+    scale = (_flat(norm.gamma) if scaled else 1.0) / np.sqrt(variance + norm.epsilon)
+    return scale, (_flat(norm.beta) if centred else 0.0) - scale * mean
+
+
+def _flat(variable: keras.Variable) -> Array:
+    return to_array(variable).astype(np.float64).reshape(-1)
+
+
+def to_array(variable: keras.Variable) -> Array:
+    """The values of a variable."""
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+def fold(layer: keras.layers.Layer, norm: keras.layers.Layer | None) -> tuple[list[Array], Array]:
+    """Kernels and bias of a Keras layer and the normalisation after it, together.
+
+    Args:
+        layer: a built Conv2D, DepthwiseConv2D, SeparableConv2D or Dense without an activation of its own.
+        norm: the normalisation; None for none.
+
+    Returns:
+        The kernels in the layer's own order, of which the last has the scale; and the bias `[filters]`, all float32.
+    """
+    *before, kernel = [to_array(weight) for weight in layer.weights[: len(layer.weights) - layer.use_bias]]
+    filters = int(np.prod(kernel.shape[2:])) if isinstance(layer, keras.layers.DepthwiseConv2D) else kernel.shape[-1]
+    bias = to_array(layer.bias).astype(np.float64) if layer.use_bias else np.zeros(filters)
+    scale, offset = scale_and_offset(norm) if norm is not None else (np.ones(filters), 0.0)
+    # A depthwise kernel is [height, width, channels, multiplier]: its filters are the last two axes.
+    scaled = kernel * (scale.reshape(kernel.shape[2:]) if kernel.shape[2:] and filters != kernel.shape[-1] else scale)
+    return [*before, scaled.astype(np.float32)], (bias * scale + offset).astype(np.float32)
+
+
+class ScaleShift(keras.layers.Layer):
+    """A normalisation that no linear layer comes before: y = scale * x + offset, of every channel.
+
+    Args:
+        scale: `[channels]`.
+        offset: `[channels]`.
+    """
+
+    def __init__(self, scale: Array, offset: Array, **kwargs: Any):
+        super().__init__(trainable=False, **kwargs)
+        self.scale, self.offset = np.asarray(scale, np.float32), np.asarray(offset, np.float32)
+
+    def build(self, input_shape):
+        """Has no weights."""
+
+    def call(self, x):
+        return x * self.scale + self.offset
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def fold_functional(model: keras.Model) -> keras.Model:
+    """Copies a functional model, such as a backbone of keras.applications, without batch normalisations.
+
+    Args:
+        model: built of Keras layers; it is left as it is.
+
+    Returns:
+        A model with the same outputs in inference, to rounding. Not for training.
+    """
+    pairs = dict(_pairs(model))
+    folded = {linear.name: norm for norm, linear in pairs.items()}
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if layer in pairs:
+            return keras.layers.Identity(name=layer.name)
+        if isinstance(layer, keras.layers.BatchNormalization) and _of_last_axis(layer):
+            return ScaleShift(*scale_and_offset(layer), name=layer.name)
+        config = layer.get_config()
+        return type(layer).from_config({**config, "use_bias": True} if layer.name in folded else config)
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        replaces = isinstance(layer, (keras.layers.Identity, ScaleShift))  # the normalisation was given a mask, too
+        return layer(args[0]) if replaces else layer(*args, **kwargs)
+
+    copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    for layer in model.layers:
+        if layer.name in folded:
+            kernels, bias = fold(layer, folded[layer.name])
+            copy.get_layer(layer.name).set_weights([*kernels, bias])
+        elif layer.weights and (made := copy.get_layer(layer.name)).weights:
+            made.set_weights(layer.get_weights())
+    return copy
+
+
+def _pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
+    """(normalisation, the linear layer before it) where nobody else sees what is between them."""
+    pairs = []
+    for norm in model.layers:
+        if not isinstance(norm, keras.layers.BatchNormalization) or len(norm._inbound_nodes) != 1:
+            continue
+        linear = norm._inbound_nodes[0].parent_nodes[0].operation  # Keras has no public walk over a model's graph
+        alone = len(linear._inbound_nodes) == len(linear._outbound_nodes) == 1
+        if _of_last_axis(norm) and alone and isinstance(linear, _FOLDABLE) and _is_linear(linear):
+            pairs.append((norm, linear))
+    return pairs
+
+
+def _of_last_axis(norm: keras.layers.BatchNormalization) -> bool:
+    return norm.axis in (-1, len(norm.input.shape) - 1)
+
+
+def _is_linear(layer: keras.layers.Layer) -> bool:
+    channels_last = getattr(layer, "data_format", "channels_last") == "channels_last"
+    return layer.activation is keras.activations.linear and channels_last

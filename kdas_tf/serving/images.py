@@ -1,0 +1,82 @@
+"""From the images of a request to those that a network sees, inside the exported graph."""
+
+import tensorflow as tf
+
+from kdas_tf.data import transforms
+
+MAX_PIXELS = 1 << 25
+"""Of an encoded image, height times width: 34 megapixels, 400 MB as float32. A larger one is refused undecoded."""
+
+_JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = 24  # bytes: signature, length and name of the first chunk, width, height
+
+
+def resize(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """Resizes images as `kdas_tf.data.transforms.decode` does.
+
+    Args:
+        images: `[batch, height, width, 3]`, 0..255, of any size.
+        image_size: (height, width) in pixels.
+
+    Returns:
+        Float32 `[batch, *image_size, 3]`, 0..255.
+    """
+    height, width = image_size
+    resized = tf.cond(
+        tf.reduce_any(tf.shape(images)[1:3] > [height, width]),
+        lambda: tf.clip_by_value(tf.image.resize(images, image_size, antialias=True), 0.0, 255.0),
+        lambda: tf.image.resize(images, image_size),
+    )
+    return tf.ensure_shape(resized, [None, height, width, 3])
+
+
+def decode(contents: tf.Tensor, image_size: tuple[int, int], *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+    """Decodes and resizes the files of a request, which may be of different sizes.
+
+    A file that is neither JPEG nor PNG, is damaged, or is too large fails the request with a message that says so.
+
+    Args:
+        contents: the bytes of JPEG or PNG files, strings `[batch]`.
+        image_size: (height, width) in pixels.
+        max_pixels: height times width of a file at most.
+
+    Returns:
+        Float32 `[batch, *image_size, 3]`, 0..255.
+    """
+
+    def one(content: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies(_checks(content, max_pixels)):
+            return transforms.decode(tf.identity(content), image_size)
+
+    # As many at once as a small server has cores: each holds a whole decoded image.
+    return tf.map_fn(
+        one, contents, parallel_iterations=4, fn_output_signature=tf.TensorSpec([*image_size, 3], tf.float32)
+    )
+
+
+def _checks(content: tf.Tensor, max_pixels: int) -> list[tf.Operation]:
+    is_jpeg = tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
+    is_png = (tf.strings.substr(content, 0, len(_PNG)) == _PNG) & (tf.strings.length(content) >= _PNG_HEADER)
+    known = tf.debugging.Assert(
+        is_jpeg | is_png,
+        ["Expected the bytes of a JPEG or PNG file, got", tf.strings.length(content), "bytes of something else."],
+    )
+    with tf.control_dependencies([known]):
+        height, width = tf.unstack(tf.cond(is_jpeg, lambda: _jpeg_size(content), lambda: _png_size(content)))
+    small = tf.debugging.Assert(
+        (height > 0) & (width > 0) & (height * width <= max_pixels),
+        [f"Expected an image of at most {max_pixels} pixels, got height and width", height, width],
+    )
+    return [small]
+
+
+def _jpeg_size(content: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.image.extract_jpeg_shape(content)[:2], tf.int64)
+
+
+def _png_size(content: tf.Tensor) -> tf.Tensor:
+    # Bytes 16..23 hold width and height, big-endian (PNG specification, section 11.2.2).
+    digits = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.uint8), tf.int64)
+    places = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
+    return tf.reduce_sum(tf.reshape(digits, [2, 4]) * places, 1)[::-1]

@@ -1,0 +1,61 @@
+"""Requests that TensorFlow Serving sends to a model before it serves it, so that nobody waits for the first answer.
+
+The file is read by TensorFlow Serving (`saved_model_warmup_util.cc`): `assets.extra/tf_serving_warmup_requests`, a
+TFRecord of `tensorflow.serving.PredictionLog`, at most 1000. A request that fails keeps the model from being served, so
+no batch may be larger than the server's largest.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+FILE = "assets.extra/tf_serving_warmup_requests"
+PACKAGE = "tensorflow-serving-api"
+
+
+def available() -> bool:
+    """Whether the package is installed that defines the format."""
+    return importlib.util.find_spec("tensorflow_serving") is not None
+
+
+def write(folder: Path, *, name: str, image_size: tuple[int, int], batch_sizes: Sequence[int]) -> int:
+    """Writes grey images of every size of batch, for both ways of sending them; needs `available()`.
+
+    Args:
+        folder: of the SavedModel.
+        name: of the model.
+        image_size: (height, width) in pixels that the network sees.
+        batch_sizes: sizes of batches that the server makes.
+
+    Returns:
+        Number of requests.
+    """
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = folder / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number = 0
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for batch in batch_sizes:
+            for signature, argument, tensor in _requests(batch, image_size):
+                log = prediction_log_pb2.PredictionLog()
+                request = log.predict_log.request
+                request.model_spec.name, request.model_spec.signature_name = name, signature
+                request.inputs[argument].CopyFrom(tensor)
+                writer.write(log.SerializeToString())
+                number += 1
+    return number
+
+
+def _requests(batch: int, image_size: tuple[int, int]):
+    """(signature, argument, tensor) of the requests with a number of images."""
+    height, width = image_size
+    # Twice the size: images shrink in most requests, and the file of a grey one is small.
+    file = tf.io.encode_jpeg(np.full((2 * height, 2 * width, 3), 128, np.uint8)).numpy()
+    yield "embed_jpeg", "image_bytes", tf.make_tensor_proto([file] * batch, tf.string, [batch])
+    # A tensor proto repeats its last value: a grey image takes a few bytes.
+    for signature in ("serving_default", "embed"):
+        yield signature, "images", tf.make_tensor_proto(128, tf.uint8, [batch, height, width, 3])

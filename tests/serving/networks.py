@@ -1,0 +1,71 @@
+"""Small networks whose every weight and statistic says something, and what they give."""
+
+import keras
+import numpy as np
+
+from kdas_tf import genotype
+from kdas_tf.models.networks import Student
+from kdas_tf.models.resnet import ResNet
+from kdas_tf.models.teacher import Teacher
+
+SIZE = (32, 16)
+
+
+def student(**arguments):
+    arguments = {"image_size": SIZE, "channels": 12, "cells": 3, "reductions": (1,), **arguments}
+    return untrained(Student(arguments.pop("genotype", genotype.AUTO_REID), 5, **arguments))
+
+
+def resnet(depth=18, **arguments):
+    return untrained(ResNet(depth, 5, image_size=SIZE, **arguments))
+
+
+def teacher(backbone="MobileNetV2", **arguments):
+    arguments = {"image_size": (32, 32), **arguments}
+    network = untrained(Teacher(backbone, 5, **arguments))
+    # Random statistics drown what is in the images after so many layers: these get those of some images, but no
+    # tiny variances, which would magnify what is lost by rounding.
+    norms = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in norms:
+        layer.momentum = 0.0
+    network(_pixels(arguments["image_size"]), training=True)
+    for layer in norms:
+        variance = layer.moving_variance
+        variance.assign(variance + 0.2 * keras.ops.mean(variance))
+    return network
+
+
+def _pixels(size):
+    return photographs(8, size, seed=2).astype("float32")
+
+
+def untrained(network, seed=0):
+    """Normalisations start as the identity, which a fold that is wrong would pass."""
+    generator = np.random.default_rng(seed)
+    for layer in network._flatten_layers():
+        for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+            variable = getattr(layer, name, None)
+            if isinstance(variable, keras.Variable):
+                low, high = (0.5, 1.5) if name in ("gamma", "moving_variance") else (-0.5, 0.5)
+                variable.assign(generator.uniform(low, high, variable.shape))
+    return network
+
+
+def photographs(number=4, size=SIZE, seed=1):
+    """Smooth and different, so that embeddings differ: uint8 `[number, *size, 3]`."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.uniform(0, 255, (number, 4, 2, 3))
+    rows, columns = np.arange(size[0]) * 4 // size[0], np.arange(size[1]) * 2 // size[1]
+    noisy = coarse[:, rows][:, :, columns] + generator.normal(0, 20, (number, *size, 3))
+    return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+
+
+def embeddings(network, images):
+    """What the Keras network gives, rows of length 1."""
+    found = keras.ops.convert_to_numpy(network(np.asarray(images, np.float32), training=False).embedding)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def spread(rows):
+    """The smallest distance between two embeddings, which a comparison must be finer than."""
+    return min(np.abs(a - b).max() for i, a in enumerate(rows) for b in rows[:i])

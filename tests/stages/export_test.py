@@ -1,0 +1,216 @@
+"""The export stage: from a run's folder to a folder that a server polls."""
+
+import contextlib
+import json
+import re
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gin import config as gin
+from kdas_tf import bindings, genotype
+from kdas_tf.data import market1501, records
+from kdas_tf.errors import UserError
+from kdas_tf.models import saved
+from kdas_tf.models.networks import Student
+from kdas_tf.stages import evaluate, export
+from tests.data import miniatures
+from tests.serving import networks
+
+SIZE = (32, 16)
+
+
+def make_run(workdir, *, with_data=True):
+    """A run with data and a network, as the train stage leaves it."""
+    if with_data:
+        data = market1501.read(miniatures.market1501(workdir / "photographs"))
+        (workdir / "data").mkdir()
+        records.save(data, workdir / "data" / "dataset.json")
+    save_network(workdir, seed=0)
+    (workdir / "train" / "train.json").write_text('{"epochs": 7}')
+    return workdir
+
+
+def save_network(workdir, seed):
+    network = Student(genotype.AUTO_REID, 4, image_size=SIZE, channels=4, cells=1, reductions=())
+    saved.save(networks.untrained(network, seed), workdir / "train", image_size=SIZE)
+
+
+def run(workdir, **arguments):
+    export.run(workdir=workdir, **arguments)
+    return json.loads((workdir / "export" / "export.json").read_text())
+
+
+def judge(workdir, **arguments):
+    (workdir / "evaluate").mkdir(parents=True)
+    evaluate.run(workdir=workdir, strategy=tf.distribute.get_strategy(), shown_queries=1, **arguments)
+    return json.loads((workdir / "evaluate" / "results.json").read_text())
+
+
+def card(result):
+    with open(f"{result['path']}/assets.extra/model_card.md", encoding="utf-8") as file:
+        return file.read()
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@contextlib.contextmanager
+def polling(folder):
+    """Looks at a folder as a server does: gives the (version, files) that were there, again and again."""
+    stop, seen = threading.Event(), []
+
+    def poll():
+        while not stop.wait(0.001):
+            seen.extend((version.name, files_of(version)) for version in (folder.iterdir() if folder.exists() else ()))
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield seen
+        stop.wait(0.1)
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def judged(trained):
+    return judge(trained)
+
+
+@pytest.fixture(scope="module")
+def exported(trained, judged):
+    """What the stage says, and what a server saw meanwhile."""
+    with polling(trained / "export" / "kdas_reid") as seen:
+        result = run(trained)
+    return result, seen
+
+
+def test_a_run_is_exported_with_all_its_papers(trained, exported):
+    result, folder = exported[0], trained / "export" / "kdas_reid" / "1"
+    assert result["path"] == str(folder)
+    assert (result["version"], result["embedding_size"], result["normalizations"]) == (1, 16, 0)
+    assert result["compared_on"].endswith(" photographs")
+    assert 0 < result["difference"] < 1e-5
+    assert result["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    expected = {"kdas_reid", "models.config", "batching.config", "export.json"}
+    assert {path.name for path in (trained / "export").iterdir()} == expected
+    assert files_of(folder / "assets.extra") >= {"model_card.md", "genotype.png"}
+    assert result["weights"] in card(result)
+    assert '"epochs": 7' in card(result)
+
+
+def test_a_server_never_sees_half_an_export(trained, exported):
+    whole = files_of(trained / "export" / "kdas_reid" / "1")
+    assert exported[1]
+    assert all(version == "1" and files == whole for version, files in exported[1])
+
+
+def test_the_card_has_the_numbers_of_the_evaluate_stage(exported, judged):
+    assert f"| mAP | {100 * judged['mAP']:.1f} |" in card(exported[0])
+    assert "| false-positive rate at most |" in card(exported[0])
+
+
+def test_a_network_is_not_exported_twice(trained, exported, capsys):
+    assert run(trained) == exported[0]
+    assert "done before" in capsys.readouterr().out
+    assert [path.name for path in (trained / "export" / "kdas_reid").iterdir()] == ["1"]
+
+
+def test_the_evaluate_stage_judges_an_export_like_its_network(trained, judged, exported, tmp_path):
+    data = {"data_dir": str(trained / "photographs")}
+    found = judge(tmp_path, model=exported[0]["path"], image_size=SIZE, **data)
+    assert found["mAP"] == pytest.approx(judged["mAP"], abs=0.05)  # here pixels are rounded after they are resized
+    assert found["embedding_size"] == 16
+
+
+def test_without_data_and_without_the_package_of_the_format_there_is_an_export(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path, with_data=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = run(tmp_path / "elsewhere", model=str(tmp_path / "train"), compared=4)
+    assert result["warmup_requests"] == 0
+    assert "tensorflow-serving-api is needed" in capsys.readouterr().out
+    assert result["compared_on"] == "4 random images"
+    assert "Not known" in card(result)
+    assert "was not judged" in card(result)
+
+
+@pytest.mark.slow
+def test_another_network_becomes_the_next_version(tmp_path):
+    make_run(tmp_path, with_data=False)
+    first = run(tmp_path, compared=1)
+    save_network(tmp_path, seed=1)
+    second = run(tmp_path, compared=1)
+    assert second["version"] == 2
+    assert second["sha256"] != first["sha256"]
+    assert run(tmp_path, version=7, compared=1)["version"] == 7
+    with open(f"{tmp_path}/export/kdas_reid/7/saved_model.pb", "ab") as file:
+        file.write(b"damage")
+    assert run(tmp_path, compared=1)["version"] == 8
+    assert run(tmp_path, name="doors", compared=1)["version"] == 1
+    assert set(re.findall('name: "(.*)"', (tmp_path / "export" / "models.config").read_text())) == {
+        "kdas_reid",
+        "doors",
+    }
+
+
+@pytest.mark.slow
+def test_a_network_of_mixed_precision_is_exported_in_float32(tmp_path):
+    make_run(tmp_path, with_data=False)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        result = run(tmp_path)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    signature = tf.saved_model.load(result["path"]).signatures["serving_default"]
+    expected = networks.embeddings(saved.load(tmp_path / "train"), networks.photographs())
+    found = signature(images=tf.constant(networks.photographs()))["embedding"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "nowhere"}, "Nothing to export: "),
+        ({"model": "exported"}, "is exported already"),
+        ({"name": "a/b"}, "Expected the name of a model"),
+        ({"version": 0}, "Expected version to be a new number"),
+        ({"batch_sizes": (4, 2)}, "ascending"),
+        ({"compared": 0}, "at least 1"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_one_line(arguments, message, tmp_path):
+    trained = make_run(tmp_path, with_data=False)
+    (trained / "exported").mkdir()
+    (trained / "exported" / "saved_model.pb").write_bytes(b"")
+    given = {name: str(trained / value) if name == "model" else value for name, value in arguments.items()}
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        run(trained, **given)
+    assert "\n" not in str(caught.value)
+    assert not (trained / "export" / "export.json").exists()
+    assert not list(trained.glob("export/*/*"))
+
+
+def test_a_plan_says_which_version_comes_next(trained, exported):
+    assert export.plan(workdir=trained) == [f"exports {trained / 'train'} as {trained / 'export' / 'kdas_reid' / '2'}"]
+
+
+def test_the_launcher_knows_the_stage(tmp_path):
+    gin.clear_config()
+    try:
+        bindings.parse(["gin/export.gin"], ["export.run.name = 'doors'"], {}, {"model": str(tmp_path)})
+        assert bindings.bindings_of(export.run)["name"] == "doors"
+        assert bindings.bindings_of(export.run)["model"] == str(tmp_path)
+    finally:
+        gin.clear_config()
