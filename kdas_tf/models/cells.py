@@ -1,6 +1,6 @@
 """Cells: four intermediate nodes, each the sum of what its predecessors' edges bring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ from kdas_tf.errors import UserError
 from kdas_tf.genotype import EDGES, INPUTS, NODES, Genotype
 from kdas_tf.space.mixed import MixedFanOut, make_operation
 from kdas_tf.space.operations import Operation, PointwiseConv, SkipConnect
+from kdas_tf.space.partial import check_partial_channels, join_channels, pass_by, split_channels
 
 Shape = tuple[int | None, ...]
 
@@ -91,37 +92,60 @@ class SupernetCell(Cell):
 
     Node k is the sum of its edges' mixtures (Eq. 1), and the output the concatenation of the four nodes.
 
+    Args:
+        partial_channels: K, of which one K-th of the channels is mixed (PC-DARTS); 1 mixes all.
+        **kwargs: as in `Cell`.
+
     Call arguments:
         older, newer: as in `Cell`.
         weights: `[14, 7]`, the softmax of alpha's rows.
     """
 
+    def __init__(self, channels: int, *, partial_channels: int = 1, **kwargs: Any):
+        super().__init__(channels, **kwargs)
+        check_partial_channels(partial_channels, channels)
+        self.partial_channels = partial_channels
+
     def build_edges(self, node_shapes: list[Shape]) -> None:
         self.fan_outs = []
+        mixed = self.channels // self.partial_channels
         for source in range(INPUTS + NODES - 1):
             fan_out = MixedFanOut(
-                self.channels,
+                mixed,
                 edges=len(edges_from(source)),
                 stride=self.stride(source),
                 affine=self.affine,
                 name=f"from_node_{source}",
                 dtype=self.dtype_policy,
             )
-            fan_out.build(node_shapes[source])
+            fan_out.build((*node_shapes[source][:-1], mixed))
             self.fan_outs.append(fan_out)
 
     def call(self, older, newer, weights, training: bool = False):
         nodes = self.input_nodes(older, newer, training)
         arriving: list[list] = [[] for _ in range(INPUTS + NODES)]
+        beside = None
         for source, fan_out in enumerate(self.fan_outs):
             if source >= INPUTS:
-                nodes.append(sum(arriving[source]))
+                nodes.append(self._node(arriving[source], beside))
+            mixed = nodes[source]
+            if self.partial_channels > 1:
+                mixed, others = split_channels(mixed, self.partial_channels)
+                passing = pass_by(others, self.stride(source))
+                beside = passing if beside is None else beside + passing
             edges = edges_from(source)
-            outputs = fan_out(nodes[source], ops.take(weights, edges, axis=0), training=training)
+            outputs = fan_out(mixed, ops.take(weights, edges, axis=0), training=training)
             for edge, output in zip(edges, ops.unstack(outputs, len(edges), axis=0), strict=True):
                 arriving[EDGES[edge][1]].append(output)
-        nodes.append(sum(arriving[-1]))
+        nodes.append(self._node(arriving[-1], beside))
         return ops.concatenate(nodes[INPUTS:], axis=-1)
+
+    def _node(self, arriving: list, beside):
+        """The sum of what comes through a node's edges; with partial channels, joined with what passed by them."""
+        return sum(arriving) if beside is None else join_channels(sum(arriving), beside)
+
+    def get_config(self):
+        return {**super().get_config(), "partial_channels": self.partial_channels}
 
 
 def edges_from(source: int) -> list[int]:
@@ -136,6 +160,11 @@ class DerivedCell(Cell):
     Args:
         genotype: the architecture, or its fields as in a Keras config.
         **kwargs: as in `Cell`.
+
+    Call arguments:
+        older, newer: as in `Cell`.
+        drop_path: what an operation's output goes through before it reaches its node; the identity is left alone
+            (DARTS, `model.py`). None for nothing.
     """
 
     def __init__(self, channels: int, *, genotype: Genotype | Mapping[str, Any], **kwargs: Any):
@@ -157,12 +186,15 @@ class DerivedCell(Cell):
             operation.build(node_shapes[source])
             self.operations.append(operation)
 
-    def call(self, older, newer, training: bool = False):
+    def call(self, older, newer, drop_path: Callable[..., Any] | None = None, training: bool = False):
         nodes = self.input_nodes(older, newer, training)
-        for first in range(0, 2 * NODES, 2):
-            nodes.append(
-                sum(self.operations[i](nodes[self.pairs[i][1]], training=training)[0] for i in (first, first + 1))
-            )
+        arriving = []
+        for operation, (_, source) in zip(self.operations, self.pairs, strict=True):
+            output = operation(nodes[source], training=training)[0]
+            identity = isinstance(operation, SkipConnect) and operation.stride == 1
+            arriving.append(output if drop_path is None or identity else drop_path(output, training=training))
+            if len(arriving) % 2 == 0:
+                nodes.append(arriving[-2] + arriving[-1])
         return ops.concatenate([nodes[i] for i in self.concat], axis=-1)
 
     def get_config(self):

@@ -14,14 +14,21 @@ GRAPH_BYTES_PER_CELL = 170_000_000
 
 
 def search_step_bytes(
-    batch_size: int, *, image_size: tuple[int, int], channels: int, cells: int, reductions: Sequence[int]
+    batch_size: int,
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    cells: int,
+    reductions: Sequence[int],
+    partial_channels: int = 1,
 ) -> int:
     """Estimates the activations that one step of the supernet keeps for its backward pass, in bytes.
 
     Counted by hand from `MixedFanOut` and its operations: each of E edges keeps two maps for either half of sep_conv,
     one for dil_conv and three in the normalised stack, where the pools add one each; three maps of the input's size
     are kept for all edges (two ReLUs, the phases of the dilated convolution); while the largest stack is normalised,
-    three more copies of it exist.
+    three more copies of it exist. With partial channels all this is of one K-th of the channels; the others are kept
+    only where they are max-pooled, before and after.
 
     Args:
         batch_size: images of one replica.
@@ -29,6 +36,7 @@ def search_step_bytes(
         channels: C of the supernet.
         cells: number of cells.
         reductions: positions of the reduction cells.
+        partial_channels: K of the supernet.
     """
     height, width = (-(-size // 4) for size in image_size)
     total = largest = 0
@@ -39,6 +47,8 @@ def search_step_bytes(
         inner = batch_size * height * width * cell["channels"]
         for source in range(INPUTS + NODES - 1):
             edges = len(edges_from(source))
-            total += (8 * edges + 2) * inner + 3 * (outer if source < INPUTS else inner)
-            largest = max(largest, 3 * (3 * edges + 2) * inner)
+            total += ((8 * edges + 2) * inner + 3 * (outer if source < INPUTS else inner)) // partial_channels
+            if cell["reduction"] and source < INPUTS:
+                total += (outer + inner) - (outer + inner) // partial_channels
+            largest = max(largest, 3 * (3 * edges + 2) * inner // partial_channels)
     return _BYTES * (total + largest)

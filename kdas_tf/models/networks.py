@@ -13,8 +13,9 @@ from keras import ops
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import EDGES, INPUTS, NODES, OPERATIONS, PRIMITIVES, Genotype
 from kdas_tf.models.cells import Cell, DerivedCell, SupernetCell, as_genotype, cell_plan, genotype_config
+from kdas_tf.models.drop_path import DropPath
 from kdas_tf.models.heads import ReIDHead
-from kdas_tf.models.stem import Stem
+from kdas_tf.models.stem import STEMS
 from kdas_tf.space.mixed import make_operation
 
 PAPER_REDUCTIONS = (2, 4, 6)
@@ -30,11 +31,12 @@ class CellNetwork(keras.Model):
         channels: C, channels of the stem and the first cell (32 in search, 64 in training).
         cells: number of cells.
         reductions: positions of the reduction cells, counted from 0.
+        stem: one of `STEMS`; "inet4" is the paper's.
 
     Input shape: `[batch, height, width, 3]`, RGB in 0..255. Output: `ReIDOutput`.
 
     Raises:
-        UserError: channels, sizes or positions that make no network.
+        UserError: channels, sizes, positions or a stem that make no network.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class CellNetwork(keras.Model):
         channels: int = 32,
         cells: int = 8,
         reductions: Sequence[int] = PAPER_REDUCTIONS,
+        stem: str = "inet4",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -53,11 +56,14 @@ class CellNetwork(keras.Model):
                 "Expected an even number of channels from 4 on and an image_size (height, width) of at least 8 pixels "
                 f"each, got channels={channels}, image_size={tuple(image_size)}."
             )
+        if stem not in STEMS:
+            raise UserError(f"Expected stem to be one of {', '.join(STEMS)}, got {stem!r}.")
         self.num_identities = num_identities
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.channels = channels
         self.reductions = tuple(reductions)
-        self.stem = Stem(channels, name="stem", dtype=self.dtype_policy)
+        self.stem_name = stem
+        self.stem = STEMS[stem](channels, name="stem", dtype=self.dtype_policy)
         self.cells: list[Cell] = [
             self.make_cell(i, **arguments) for i, arguments in enumerate(cell_plan(cells, reductions, channels))
         ]
@@ -98,6 +104,7 @@ class CellNetwork(keras.Model):
             "channels": self.channels,
             "cells": len(self.cells),
             "reductions": list(self.reductions),
+            "stem": self.stem_name,
         }
         return {**super().get_config(), **config}
 
@@ -109,22 +116,40 @@ class Student(CellNetwork):
     Args:
         genotype: the architecture, or its fields as in a Keras config.
         num_identities: number of training identities.
+        drop_path: rate at which operations' outputs are left out in training (`DropPath`). 0, the paper's, adds
+            nothing to the network; with any other a callback can set `student.drop_path.rate`.
         **kwargs: as in `CellNetwork`.
     """
 
     def __init__(
-        self, genotype: Genotype | Mapping[str, Any], num_identities: int, *, channels: int = 64, **kwargs: Any
+        self,
+        genotype: Genotype | Mapping[str, Any],
+        num_identities: int,
+        *,
+        channels: int = 64,
+        drop_path: float = 0.0,
+        **kwargs: Any,
     ):
         self.genotype = as_genotype(genotype)
+        self.drop_path_rate = drop_path
         super().__init__(num_identities, channels=channels, **kwargs)
+
+    def build(self, input_shape):
+        rate = self.drop_path_rate
+        self.drop_path = DropPath(rate, name="drop_path", dtype=self.dtype_policy) if rate else None
+        super().build(input_shape)
 
     def make_cell(self, index: int, **arguments: Any) -> Cell:
         return DerivedCell(
             genotype=self.genotype, affine=True, name=f"cell_{index}", dtype=self.dtype_policy, **arguments
         )
 
+    def cell_arguments(self, cell: Cell) -> dict[str, Any]:
+        return {"drop_path": self.drop_path} if self.drop_path is not None else {}
+
     def get_config(self):
-        return {**super().get_config(), "genotype": genotype_config(self.genotype)}
+        config = {"genotype": genotype_config(self.genotype), "drop_path": self.drop_path_rate}
+        return {**super().get_config(), **config}
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -132,10 +157,20 @@ class Supernet(CellNetwork):
     """The supernet: every edge of every cell mixes all candidates, by weights that all cells of a kind share.
 
     `alpha_normal` and `alpha_reduce`, `[14, 7]` each, start at 1e-3 * N(0, 1) (DARTS) and are float32 always.
+
+    Args:
+        num_identities: number of training identities.
+        partial_channels: K, of which one K-th of the channels is mixed (PC-DARTS); 1 mixes all, as the paper does.
+        **kwargs: as in `CellNetwork`.
     """
 
+    def __init__(self, num_identities: int, *, partial_channels: int = 1, **kwargs: Any):
+        self.partial_channels = partial_channels
+        super().__init__(num_identities, **kwargs)
+
     def make_cell(self, index: int, **arguments: Any) -> Cell:
-        return SupernetCell(affine=False, name=f"cell_{index}", dtype=self.dtype_policy, **arguments)
+        arguments |= {"affine": False, "partial_channels": self.partial_channels}
+        return SupernetCell(name=f"cell_{index}", dtype=self.dtype_policy, **arguments)
 
     def build(self, input_shape):
         for kind in ("normal", "reduce"):
@@ -151,6 +186,9 @@ class Supernet(CellNetwork):
 
     def cell_arguments(self, cell: Cell) -> dict[str, Any]:
         return {"weights": ops.softmax(self.alpha_reduce if cell.reduction else self.alpha_normal, -1)}
+
+    def get_config(self):
+        return {**super().get_config(), "partial_channels": self.partial_channels}
 
     @property
     def alphas(self) -> list[keras.Variable]:
@@ -172,6 +210,7 @@ def derived_parameters(
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
     image_size: Sequence[int] | None = None,
+    stem: str = "inet4",
 ) -> int:
     """Counts the trainable parameters of the `Student` that a genotype gives, without making it.
 
@@ -185,8 +224,9 @@ def derived_parameters(
         cells: number of cells.
         reductions: positions of the reduction cells, counted from 0.
         image_size: has no influence; it is taken so that a student's arguments can be passed on.
+        stem: of the student.
     """
-    total = _parameters_beside_operations(genotype.concat, num_identities, channels, cells, tuple(reductions))
+    total = _parameters_beside_operations(genotype.concat, num_identities, channels, cells, tuple(reductions), stem)
     for cell in cell_plan(cells, reductions, channels):
         for name, source in genotype.reduce if cell["reduction"] else genotype.normal:
             stride = 2 if cell["reduction"] and source < INPUTS else 1
@@ -205,13 +245,19 @@ def _operation_parameters(channels: int, stride: int) -> dict[str, int]:
 
 @functools.lru_cache(maxsize=16)
 def _parameters_beside_operations(
-    concat: tuple[int, ...], num_identities: int, channels: int, cells: int, reductions: tuple[int, ...]
+    concat: tuple[int, ...], num_identities: int, channels: int, cells: int, reductions: tuple[int, ...], stem: str
 ) -> int:
     pooling = tuple(("max_pool_3x3", source) for _ in range(NODES) for source in range(INPUTS))  # has no parameters
     genotype = Genotype(pooling, pooling, concat)
     with _untouched_random_state():
         student = Student(
-            genotype, num_identities, image_size=(8, 8), channels=channels, cells=cells, reductions=reductions
+            genotype,
+            num_identities,
+            image_size=(8, 8),
+            channels=channels,
+            cells=cells,
+            reductions=reductions,
+            stem=stem,
         )
     return trainable_parameters(student)
 

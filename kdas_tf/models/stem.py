@@ -1,5 +1,6 @@
 """What every network of this project begins with: pixels to a first feature map."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,16 +17,47 @@ def normalize(images):
     return (images - mean) / ops.cast(IMAGENET_STD, images.dtype)
 
 
-def conv_norm(filters: int, stride: int, *, name: str, relu: bool, dtype: Any) -> list[keras.layers.Layer]:
-    """3x3 convolution with symmetric padding - BN - ReLU if asked for."""
+def conv_norm(
+    filters: int,
+    stride: int,
+    *,
+    name: str,
+    relu: bool,
+    dtype: Any,
+    kernel_size: int = 3,
+    use_bias: bool = False,
+) -> list[keras.layers.Layer]:
+    """Convolution with symmetric padding - BN - ReLU if asked for."""
+    padding = [keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad", dtype=dtype)] if kernel_size > 1 else []
     layers = [
-        keras.layers.ZeroPadding2D(1, name=f"{name}_pad", dtype=dtype),
+        *padding,
         keras.layers.Conv2D(
-            filters, 3, stride, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv", dtype=dtype
+            filters,
+            kernel_size,
+            stride,
+            use_bias=use_bias,
+            kernel_initializer="he_normal",
+            name=f"{name}_conv",
+            dtype=dtype,
         ),
         keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm", dtype=dtype),
     ]
     return [*layers, keras.layers.ReLU(name=f"{name}_relu", dtype=dtype)] if relu else layers
+
+
+def build_all(layers: Sequence[keras.layers.Layer], input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """Builds layers that follow one another; returns the shape of their output."""
+    for layer in layers:
+        layer.build(input_shape)
+        input_shape = layer.compute_output_shape(input_shape)
+    return input_shape
+
+
+def call_all(layers: Sequence[keras.layers.Layer], x, training: bool):
+    """Calls layers that follow one another."""
+    for layer in layers:
+        x = layer(x, training=training) if isinstance(layer, keras.layers.BatchNormalization) else layer(x)
+    return x
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -44,23 +76,22 @@ class Stem(keras.layers.Layer):
     def __init__(self, channels: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.channels = channels
+        self.blocks = self.make_blocks(channels)
+
+    def make_blocks(self, channels: int) -> list[keras.layers.Layer]:
+        """Makes the layers that follow the centring of the pixels."""
         dtype = self.dtype_policy
-        self.blocks = [
+        return [
             *conv_norm(channels // 2, 2, name="first", relu=True, dtype=dtype),
             *conv_norm(channels, 2, name="second", relu=True, dtype=dtype),
             *conv_norm(channels, 1, name="third", relu=False, dtype=dtype),
         ]
 
     def build(self, input_shape):
-        for layer in self.blocks:
-            layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
+        build_all(self.blocks, input_shape)
 
     def call(self, images, training: bool = False):
-        x = normalize(images)
-        for layer in self.blocks:
-            x = layer(x, training=training) if isinstance(layer, keras.layers.BatchNormalization) else layer(x)
-        return x
+        return call_all(self.blocks, normalize(images), training)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
@@ -68,3 +99,23 @@ class Stem(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels}
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class CifarStem(Stem):
+    """One 3x3 convolution to 3 * channels, BN: keeps the size of small images (DARTS, `model.py:NetworkCIFAR`).
+
+    The cells then work at sixteen times as many positions as behind `Stem`.
+
+    Output shape: `[batch, height, width, 3 * channels]`.
+    """
+
+    def make_blocks(self, channels: int) -> list[keras.layers.Layer]:
+        return conv_norm(3 * channels, 1, name="first", relu=False, dtype=self.dtype_policy)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:3], 3 * self.channels)
+
+
+STEMS: Mapping[str, type[Stem]] = {"inet4": Stem, "cifar": CifarStem}
+"""The stems that a network of cells can have, by name."""

@@ -14,6 +14,23 @@ from kdas_tf.errors import UserError
 from kdas_tf.training.checkpoints import Checkpoints
 
 
+class DropPathCallback(keras.callbacks.Callback):
+    """Sets the rate of drop-path before every epoch: it grows linearly from 0, as in DARTS' training.
+
+    Args:
+        rate: the weight to set.
+        final: what it would be after the last epoch.
+        epochs: in all.
+    """
+
+    def __init__(self, rate: keras.Variable, final: float, epochs: int):
+        super().__init__()
+        self.rate, self.final, self.epochs = rate, final, epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.rate.assign(self.final * epoch / self.epochs)
+
+
 class TemperatureCallback(keras.callbacks.Callback):
     """Anneals the temperature of the distillation loss (Algorithm 1, line 4).
 

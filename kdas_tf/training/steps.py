@@ -1,7 +1,7 @@
 """The train steps: what one batch does to a network's weights, and in search to the architecture parameters."""
 
 import concurrent.futures
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -92,18 +92,19 @@ class DistilledModel(keras.Model):
         variables: Sequence[keras.Variable],
         optimizer: keras.optimizers.Optimizer,
         metrics: Mapping[str, keras.metrics.Metric],
+        penalty: Callable[[Sequence[keras.Variable]], Any] | None = None,
     ) -> None:
-        """One gradient step of the objective on some of the variables."""
+        """One gradient step of the objective on some of the variables, with a penalty of theirs that is not logged."""
         with tf.GradientTape() as tape:
             terms = self.terms(batch, targets)
-            loss = optimizer.scale_loss(terms.total)
+            total = terms.total if penalty is None else terms.total + penalty(variables) / replicas()
+            loss = optimizer.scale_loss(total)
         # ZERO: a supernet without reduction cells does not use their alphas.
         gradients = tape.gradient(
             loss, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         optimizer.apply(gradients, variables)
-        for name, value in terms._asdict().items():
-            metrics[name].update_state(value * replicas())
+        note(terms, metrics)
 
 
 class TrainingModel(DistilledModel):
@@ -125,11 +126,28 @@ class TrainingModel(DistilledModel):
 class SearchModel(DistilledModel):
     """Searches: alternates first-order steps on weights and on architecture parameters (Algorithm 1).
 
+    Args:
+        network: what is searched.
+        *args: as in `DistilledModel`.
+        penalty: of the architecture parameters, added to the objective in their steps; None for the paper's search.
+        **kwargs: as in `DistilledModel`.
+
     Batches are {"train": a batch of D_train, "val": a batch of D_val}.
     """
 
-    def __init__(self, network: Supernet, *args: Any, **kwargs: Any):
+    alphas_rest = False
+    """Whether the alphas are left as they are, for a callback to say. It chooses between compiled steps, so a Python
+    value is enough."""
+
+    def __init__(
+        self,
+        network: Supernet,
+        *args: Any,
+        penalty: Callable[[Sequence[keras.Variable]], Any] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(network, *args, **kwargs)
+        self.penalty = penalty
         self.train_means = self.new_metrics()
         self.val_means = self.new_metrics("val_")
 
@@ -147,7 +165,8 @@ class SearchModel(DistilledModel):
         self.alpha_optimizer.build(self.network.alphas)
 
     def train_step(self, batches: Mapping[str, Batch]) -> dict[str, Any]:
-        return self.alpha_step(batches, self.weight_step(batches))
+        val_step = self.resting_step if self.alphas_rest else self.alpha_step
+        return val_step(batches, self.weight_step(batches))
 
     def weight_step(self, batches: Mapping[str, Batch]):
         """Algorithm 1, lines 5-6: w on a batch of D_train; returns the targets of the batch of D_val."""
@@ -159,7 +178,17 @@ class SearchModel(DistilledModel):
 
     def alpha_step(self, batches: Mapping[str, Batch], targets) -> dict[str, Any]:
         """Lines 7-8: alpha on a batch of D_val, at the weights just updated (first order); returns all means."""
-        self.descend(batches["val"], targets, self.network.alphas, self.alpha_optimizer, self.val_means)
+        network, optimizer = self.network, self.alpha_optimizer
+        self.descend(batches["val"], targets, network.alphas, optimizer, self.val_means, self.penalty)
+        return self.results()
+
+    def resting_step(self, batches: Mapping[str, Batch], targets) -> dict[str, Any]:
+        """Instead of `alpha_step` while the alphas rest: only measures the objective on the batch of D_val."""
+        note(self.terms(batches["val"], targets), self.val_means)
+        return self.results()
+
+    def results(self) -> dict[str, Any]:
+        """All means so far."""
         means = {**self.train_means, **{f"val_{name}": mean for name, mean in self.val_means.items()}}
         return {name: mean.result() for name, mean in means.items()}
 
@@ -168,7 +197,7 @@ class SearchModel(DistilledModel):
 
         People wait for the first step of a search; in one graph it takes half as long again (docs/performance.md).
         """
-        if self.train_function is not None and not force:
+        if getattr(self, "train_function", None) is not None and not force:
             return
         strategy = self.distribute_strategy
 
@@ -176,26 +205,35 @@ class SearchModel(DistilledModel):
         def weight_step(batches):
             return strategy.run(self.weight_step, (batches,))
 
-        @tf.function(jit_compile=self.jit_compile)
-        def alpha_step(batches, targets):
-            means = strategy.run(self.alpha_step, (batches, targets))
-            return {name: strategy.reduce("MEAN", mean, axis=None) for name, mean in means.items()}
+        def compiled(step):
+            @tf.function(jit_compile=self.jit_compile)
+            def val_step(batches, targets):
+                means = strategy.run(step, (batches, targets))
+                return {name: strategy.reduce("MEAN", mean, axis=None) for name, mean in means.items()}
 
-        started = False
+            return val_step
+
+        val_steps = {False: compiled(self.alpha_step), True: compiled(self.resting_step)}
+        started = set()
 
         def train_function(iterator):
-            nonlocal started
-            batches = next(iterator)
-            if started:
-                return alpha_step(batches, weight_step(batches))
-            started = True
+            batches, rest = next(iterator), self.alphas_rest
+            if rest in started:
+                return val_steps[rest](batches, weight_step(batches))
+            started.add(rest)
             traced = weight_step.get_concrete_function(batches)
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 running = pool.submit(weight_step, batches)
-                alpha_step.get_concrete_function(batches, traced.structured_outputs)
-                return alpha_step(batches, running.result())
+                val_steps[rest].get_concrete_function(batches, traced.structured_outputs)
+                return val_steps[rest](batches, running.result())
 
         self.train_function = train_function
+
+
+def note(terms: Terms, metrics: Mapping[str, keras.metrics.Metric]) -> None:
+    """Adds this replica's terms to the running means."""
+    for name, value in terms._asdict().items():
+        metrics[name].update_state(value * replicas())
 
 
 def replicas() -> int:

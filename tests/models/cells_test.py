@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import AUTO_REID, DARTS_V2, EDGES, PRIMITIVES, Genotype
@@ -132,12 +133,95 @@ def test_cells_bring_inputs_of_any_size_to_their_shape(size, reduction, after_re
     assert derived.compute_output_shape(older.shape, newer.shape) == expected
 
 
+def test_drop_path_takes_every_operation_but_the_identity(inputs):
+    cell = cell_of(DerivedCell, inputs[0].shape, genotype=genotype_of(*CONVOLUTIONS))
+    seen = []
+
+    def drop_all(output, training):
+        seen.append(training)
+        return 0 * output
+
+    a, _ = preprocessed(cell, inputs)
+    # Only the identities are left: node 0 into node 3, and node 4, which is 0, into node 5.
+    expected = np.concatenate([0 * a, a, 0 * a, 0 * a], -1)
+    output = cell(*inputs, drop_path=drop_all, training=True)
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
+    assert seen == [True] * 6
+
+
+def test_drop_path_takes_the_factorised_reduce_but_no_later_identity(inputs):
+    skips = genotype_of(*(("skip_connect", source) for source in (0, 1, 1, 2, 0, 3, 4, 2)))
+    cell = cell_of(DerivedCell, inputs[0].shape, genotype=skips, reduction=True)
+    seen = []
+    cell(*inputs, drop_path=lambda output, training: seen.append(output.shape) or output, training=True)
+    assert seen == [(3, 4, 3, 6)] * 4  # of the eight edges, those from the two inputs
+
+
+def shuffled(x, groups):
+    """PC-DARTS' `channel_shuffle` as it is written there: view, transpose, flatten."""
+    return np.swapaxes(x.reshape(*x.shape[:-1], groups, -1), -1, -2).reshape(x.shape)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("reduction", [False, True])
+def test_a_cell_of_partial_channels_is_the_sum_over_edges_as_in_pc_darts(inputs, parts, reduction):
+    cell = SupernetCell(12, reduction=reduction, after_reduction=False, affine=False, partial_channels=parts)
+    cell.build(inputs[0].shape, inputs[0].shape)
+    weights = np.random.default_rng(2).dirichlet(np.ones(len(PRIMITIVES)), len(EDGES)).astype("float32")
+    nodes, size = preprocessed(cell, inputs), 12 // parts
+    for target in range(2, 6):
+        node = 0
+        for source in range(target):
+            x = nodes[source].astype("float32")
+            edges = edges_from(source)
+            mixed = cell.fan_outs[source](x[..., :size], weights[edges], training=True)
+            mixed = np.array(mixed[edges.index(EDGES.index((source, target)))])
+            beside = x[..., size:]
+            if reduction and source < 2:
+                beside = beside.reshape(3, 4, 2, 3, 2, -1).max((2, 4))
+            node = node + shuffled(np.concatenate([mixed, beside], -1), parts)
+        nodes.append(node)
+    output = cell(*inputs, weights, training=True)
+    np.testing.assert_allclose(output, np.concatenate(nodes[2:], -1), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (11, 7), (16, 1)])
+@pytest.mark.parametrize("reduction", [False, True])
+def test_a_cell_of_partial_channels_takes_maps_of_any_size_and_gives_every_weight_a_gradient(size, reduction):
+    x = tf.random.stateless_normal([2, *size, 8], [0, 1])
+    cell = SupernetCell(9, reduction=reduction, after_reduction=False, affine=False, partial_channels=3)
+    cell.build(x.shape, x.shape)
+    weights = tf.fill([len(EDGES), len(PRIMITIVES)], 1 / 7)
+    variables = [weights, *(v.value for v in cell.trainable_variables)]
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        output = cell(x, x, weights, training=True)
+        loss = tf.reduce_mean(output**2)
+    assert output.shape == cell.compute_output_shape(x.shape, x.shape)
+    for gradient in tape.gradient(loss, variables):
+        assert gradient is not None and np.isfinite(tf.convert_to_tensor(gradient)).all()
+
+
+def test_all_channels_are_mixed_by_default():
+    cell = SupernetCell(6, reduction=False, after_reduction=False, affine=False)
+    cell.build((None, 8, 6, 6), (None, 8, 6, 6))
+    assert cell.partial_channels == 1
+    assert {fan_out.channels for fan_out in cell.fan_outs} == {6}
+
+
+def test_partial_channels_that_leave_too_few_are_refused():
+    with pytest.raises(UserError, match="partial_channels=4 for 8 channels"):
+        SupernetCell(8, reduction=False, after_reduction=False, affine=False, partial_channels=4)
+
+
 def test_training_and_inference_differ(inputs):
     cell = cell_of(DerivedCell, inputs[0].shape, genotype=DARTS_V2)
     assert np.abs(cell(*inputs, training=True) - cell(*inputs, training=False)).max() > 1e-2
 
 
-@pytest.mark.parametrize(("kind", "arguments"), [(SupernetCell, {}), (DerivedCell, {"genotype": AUTO_REID})])
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [(SupernetCell, {"partial_channels": 2}), (DerivedCell, {"genotype": AUTO_REID})]
+)
 def test_a_cell_made_from_its_config_is_the_same(kind, arguments):
     cell = kind(6, reduction=True, after_reduction=True, affine=True, dtype="mixed_bfloat16", **arguments)
     restored = kind.from_config(cell.get_config())

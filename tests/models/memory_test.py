@@ -23,6 +23,14 @@ def test_a_reduction_cell_doubles_the_channels_and_halves_what_its_inputs_edges_
     assert search_step_bytes(1, image_size=(16, 8), channels=2, cells=1, reductions=(0,)) == 4 * (kept + passing)
 
 
+def test_partial_channels_leave_a_kth_of_it_and_the_maps_that_are_pooled_beside():
+    # As above with K = 2: half of the operations' maps; the other half of 2 larger and 2 smaller maps beside them.
+    kept = (8 * (8 * 14 + 2 * 5) + 3 * (2 * 32 + 3 * 8)) // 2 + 2 * (32 + 8) // 2
+    passing = 8 * 3 * (3 * 4 + 2) // 2
+    size = {"image_size": (16, 8), "channels": 2, "cells": 1, "reductions": (0,)}
+    assert search_step_bytes(1, partial_channels=2, **size) == 4 * (kept + passing)
+
+
 def test_sizes_that_the_stem_and_reductions_do_not_divide_are_rounded_up():
     odd = search_step_bytes(1, image_size=(33, 17), channels=4, cells=2, reductions=(1,))
     assert odd == search_step_bytes(1, image_size=(36, 20), channels=4, cells=2, reductions=(1,))

@@ -16,6 +16,18 @@ from kdas_tf.models.networks import Student, Supernet, derived_parameters
 SMALL = {"image_size": (48, 24), "channels": 6, "cells": 3, "reductions": (1,)}
 
 
+P_DARTS = Genotype(
+    (
+        *(("skip_connect", 0), ("dil_conv_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 1)),
+        *(("sep_conv_3x3", 1), ("sep_conv_3x3", 3), ("sep_conv_3x3", 0), ("dil_conv_5x5", 4)),
+    ),
+    (
+        *(("avg_pool_3x3", 0), ("sep_conv_5x5", 1), ("sep_conv_3x3", 0), ("dil_conv_5x5", 2)),
+        *(("max_pool_3x3", 0), ("dil_conv_3x3", 1), ("dil_conv_3x3", 1), ("dil_conv_5x5", 3)),
+    ),
+)
+
+
 def images_of(size, batch=4):
     return np.random.default_rng(0).uniform(0, 255, (batch, *size, 3)).astype("float32")
 
@@ -28,6 +40,13 @@ def trainable(network):
 def supernet():
     keras.utils.set_random_seed(0)
     return Supernet(5, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def partial_supernet():
+    """A supernet of which half of the channels are mixed."""
+    keras.utils.set_random_seed(0)
+    return Supernet(5, partial_channels=2, **SMALL)
 
 
 @pytest.fixture
@@ -47,6 +66,18 @@ def test_published_genotypes_have_the_papers_parameters(name, fewest, most):
     assert derived_parameters(NAMED[name], 751) == trainable(student)
 
 
+@pytest.mark.parametrize(
+    ("genotype", "parameters"),
+    # Without auxiliary heads: what quark0/darts' train.py prints, and issue 7 of chenxin061/pdarts.
+    [(DARTS_V2, 3_349_342), (P_DARTS, 3_433_798)],
+    ids=["DARTS", "P-DARTS"],
+)
+def test_published_cifar_networks_have_their_parameters(genotype, parameters):
+    ours = derived_parameters(genotype, 10, channels=36, cells=20, reductions=(6, 13), stem="cifar")
+    # The head has the neck's scale, 36 * 2 * 2 * 4 features, and no offsets of the ten classes.
+    assert ours == parameters + 576 - 10
+
+
 def test_random_genotypes_have_between_5_and_17_million_parameters():
     counts = [derived_parameters(random_genotype(seed), 751) / 1e6 for seed in range(10)]
     assert min(counts) > 5
@@ -63,6 +94,7 @@ def test_random_genotypes_have_between_5_and_17_million_parameters():
         (Genotype(GDAS_V1.normal, AUTO_REID.reduce, (3, 5)), SMALL),
         (Genotype(AUTO_REID.normal, GDAS_V1.reduce, (5,)), {**SMALL, "reductions": [0, 2]}),
         (DARTS_V2, {**SMALL, "reductions": ()}),
+        (DARTS_V2, {**SMALL, "stem": "cifar"}),
     ],
 )
 def test_parameters_are_counted_without_making_the_network(genotype, arguments):
@@ -122,7 +154,9 @@ def test_alphas_start_small_and_apart_from_the_network_weights(supernet):
     assert len(identities) == len(supernet.trainable_variables) - 2
 
 
-def test_every_network_weight_and_alpha_receives_a_finite_gradient(supernet):
+@pytest.mark.parametrize("kind", ["supernet", "partial_supernet"])
+def test_every_network_weight_and_alpha_receives_a_finite_gradient(kind, request):
+    supernet = request.getfixturevalue(kind)
     labels = tf.constant([0, 1, 2, 3])
     variables = [v.value for v in supernet.alphas + supernet.network_weights]
     with tf.GradientTape() as tape:
@@ -135,6 +169,13 @@ def test_every_network_weight_and_alpha_receives_a_finite_gradient(supernet):
         assert np.isfinite(gradient).all(), variable.name
     for of_alpha in gradients[:2]:
         assert (np.abs(of_alpha).max(1) > 0).all()  # on every edge
+
+
+def test_partial_channels_are_off_by_default_and_save_parameters(supernet, partial_supernet):
+    assert supernet.partial_channels == 1
+    assert partial_supernet.get_config()["partial_channels"] == 2
+    assert trainable(partial_supernet) < 0.6 * trainable(supernet)
+    assert partial_supernet.head.neck.gamma.shape == supernet.head.neck.gamma.shape
 
 
 def test_normal_and_reduction_cells_read_their_own_alpha(supernet):
@@ -161,11 +202,64 @@ def test_networks_compute_in_mixed_precision_with_float32_weights_and_outputs(po
         assert {v.dtype for v in network.variables if "seed" not in v.name} == {"float32"}
 
 
+def operations_of(network):
+    """Types of the operations in the graph of a training pass."""
+    images = tf.TensorSpec((4, 48, 24, 3), tf.float32)
+    graph = tf.function(lambda x: network(x, training=True)).get_concrete_function(images).graph
+    return [operation.type for operation in graph.get_operations()]
+
+
+def test_without_drop_path_nothing_is_added_to_the_network():
+    plain, dropping = Student(AUTO_REID, 5, **SMALL), Student(AUTO_REID, 5, drop_path=0.2, **SMALL)
+    assert plain.drop_path is None
+    assert {v.path.split("/", 1)[1] for v in dropping.weights} - {v.path.split("/", 1)[1] for v in plain.weights} == {
+        "drop_path/rate",
+        *(v.path.split("/", 1)[1] for v in dropping.drop_path.weights if "seed" in v.path),
+    }
+    assert not [name for name in operations_of(plain) if "Random" in name]
+    # AUTO_REID has one identity in each of the two normal cells, at stride 1: 3 * 8 - 2 draws.
+    assert sum("RandomUniform" in name for name in operations_of(dropping)) == 22
+
+
+def test_drop_path_changes_training_and_not_inference():
+    keras.utils.set_random_seed(0)
+    student = Student(AUTO_REID, 5, drop_path=0.4, **SMALL)
+    images = images_of((48, 24))
+    before = np.array(student(images).embedding)
+    dropped = np.array(student(images, training=True).features)
+    student.drop_path.rate.assign(0.0)
+    whole = np.array(student(images, training=True).features)
+    assert np.abs(dropped - whole).max() > 1e-2
+    plain = Student(AUTO_REID, 5, **SMALL)
+    extra = {id(v) for v in student.drop_path.weights}
+    for target, value in zip(plain.weights, [v for v in student.weights if id(v) not in extra], strict=True):
+        target.assign(value)
+    np.testing.assert_array_equal(student(images).embedding, plain(images).embedding)
+    np.testing.assert_allclose(plain(images, training=True).features, whole, rtol=1e-5, atol=1e-5)
+    assert np.abs(before - np.array(student(images).embedding)).max() > 0  # the statistics have moved
+
+
+def test_a_student_with_drop_path_continues_with_the_draws_of_its_checkpoint(tmp_path):
+    images, student = images_of((48, 24)), Student(AUTO_REID, 5, drop_path=0.4, **SMALL)
+    student(images, training=True)
+    path = tf.train.Checkpoint(network=list(student.weights)).write(str(tmp_path / "checkpoint"))
+    expected = np.array(student(images, training=True).features)
+    other = Student(AUTO_REID, 5, drop_path=0.1, **SMALL)
+    tf.train.Checkpoint(network=list(other.weights)).read(path).assert_consumed()
+    np.testing.assert_array_equal(other(images, training=True).features, expected)
+
+
 @pytest.mark.parametrize(
-    "genotype", [AUTO_REID, Genotype(DARTS_V2.normal, GDAS_V1.reduce, (2, 5))], ids=["Auto-ReID", "two nodes"]
+    ("genotype", "arguments"),
+    [
+        (AUTO_REID, {}),
+        (Genotype(DARTS_V2.normal, GDAS_V1.reduce, (2, 5)), {}),
+        (AUTO_REID, {"drop_path": 0.2, "stem": "cifar"}),
+    ],
+    ids=["Auto-ReID", "two nodes", "options"],
 )
-def test_a_saved_student_is_restored_with_the_same_outputs(genotype, tmp_path):
-    student = Student(genotype, 5, **SMALL)
+def test_a_saved_student_is_restored_with_the_same_outputs(genotype, arguments, tmp_path):
+    student = Student(genotype, 5, **SMALL, **arguments)
     images = images_of((48, 24))
     student(images, training=True)  # moves the statistics
     student.save(tmp_path / "student.keras")
@@ -177,7 +271,9 @@ def test_a_saved_student_is_restored_with_the_same_outputs(genotype, tmp_path):
         np.testing.assert_array_equal(before, after)
 
 
-def test_a_saved_supernet_is_restored_with_its_alphas(supernet, tmp_path):
+@pytest.mark.parametrize("kind", ["supernet", "partial_supernet"])
+def test_a_saved_supernet_is_restored_with_its_alphas(kind, request, tmp_path):
+    supernet = request.getfixturevalue(kind)
     supernet.save(tmp_path / "supernet.keras")
     restored = keras.saving.load_model(tmp_path / "supernet.keras")
     for before, after in zip(supernet.alphas, restored.alphas, strict=True):
@@ -207,6 +303,7 @@ def test_a_saved_student_is_restored_in_a_fresh_process(student, tmp_path):
         ({"channels": 9}, "even number of channels.*channels=9"),
         ({"image_size": (7, 64)}, r"at least 8 pixels.*\(7, 64\)"),
         ({"image_size": (64, 32, 3)}, r"\(height, width\)"),
+        ({"stem": "inet2"}, "stem to be one of inet4, cifar, got 'inet2'"),
         ({"cells": 0}, "at least one cell.*cells=0"),
         ({"reductions": (3,)}, r"positions from 0 to cells - 1.*\(3,\)"),
         ({"reductions": (1, 1)}, "distinct"),

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kdas_tf.models.stem import IMAGENET_MEAN, IMAGENET_STD, Stem, normalize
+from kdas_tf.models.stem import IMAGENET_MEAN, IMAGENET_STD, STEMS, CifarStem, Stem, normalize
 
 
 def test_pixels_are_centred_and_scaled_by_channel():
@@ -55,6 +55,19 @@ def test_the_last_normalisation_is_not_rectified():
     assert np.min(stem(images, training=True)) < 0
 
 
-def test_a_stem_made_from_its_config_is_the_same():
-    stem = Stem(10, dtype="mixed_bfloat16")
-    assert Stem.from_config(stem.get_config()).get_config() == stem.get_config()
+@pytest.mark.parametrize("size", [(32, 32), (33, 17)])
+def test_the_stem_for_small_images_keeps_their_size(size):
+    stem = CifarStem(4)
+    stem.build((None, *size, 3))
+    images = np.random.default_rng(0).uniform(0, 255, (2, *size, 3)).astype("float32")
+    assert stem.compute_output_shape((2, *size, 3)) == (2, *size, 12)
+    output = stem(images, training=True)
+    assert output.shape == (2, *size, 12)
+    assert np.min(output) < 0  # not rectified
+    assert sum(np.prod(v.shape) for v in stem.trainable_variables) == 9 * 3 * 12 + 2 * 12
+
+
+@pytest.mark.parametrize("kind", STEMS.values())
+def test_a_stem_made_from_its_config_is_the_same(kind):
+    stem = kind(10, dtype="mixed_bfloat16")
+    assert kind.from_config(stem.get_config()).get_config() == stem.get_config()

@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdas_tf.errors import UserError
+from kdas_tf.genotype import PRIMITIVES, derive
+from kdas_tf.models.networks import Supernet, derived_parameters
 from kdas_tf.training import pictures
-from kdas_tf.training.board import Board
+from kdas_tf.training.board import ArchitectureLog, Board
 
 
 @pytest.fixture
@@ -34,3 +38,51 @@ def test_the_batch_is_drawn_once_after_the_first_epoch_with_plain_numbers_as_lab
     ]
     assert sorted(set(events)) == ["batch", "entropies", "total"]
     assert events.count("total") == 2 and events.count("batch") == 1
+
+
+STUDENT = {"num_identities": 5, "channels": 8, "cells": 2, "reductions": (1,), "image_size": (32, 16)}
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    """A supernet that has chosen skip connections, then separable convolutions, on every edge."""
+    network = Supernet(5, image_size=(32, 16), channels=4, cells=1, reductions=())
+    preference = np.zeros((14, 7), "float32")
+    preference[:, PRIMITIVES.index("skip_connect")] = 2.0
+    preference[:, PRIMITIVES.index("sep_conv_3x3")] = 1.0
+    for alpha in network.alphas:
+        alpha.assign(preference)
+    return network
+
+
+def logs_of(supernet, folder, **kwargs):
+    logs = {}
+    log = ArchitectureLog(supernet, Board(folder), STUDENT, **kwargs)
+    log.on_epoch_end(0, logs)
+    return log, logs
+
+
+def test_the_log_tells_entropies_skip_connections_and_parameters_of_the_current_genotype(supernet, tmp_path):
+    log, logs = logs_of(supernet, tmp_path)
+    weights = np.exp([0, 0, 0, 2, 1, 0, 0]) / np.exp([0, 0, 0, 2, 1, 0, 0]).sum()
+    entropy = -np.sum(weights * np.log(weights))
+    np.testing.assert_allclose(logs["entropies_normal"], [entropy] * 14, rtol=1e-5)
+    assert logs["entropy_reduce"] == pytest.approx(entropy)
+    assert logs["skip_connections"] == 16
+    assert "skip_connections_uncapped" not in logs
+    found = derive(*log.alphas().values())
+    assert log.derived() == found
+    assert logs["derived_parameters"] == derived_parameters(found, **STUDENT)
+
+
+def test_capped_skip_connections_are_logged_beside_those_without_the_cap(supernet, tmp_path):
+    log, logs = logs_of(supernet, tmp_path, max_skip=2)
+    assert logs["skip_connections"] == 2 + 8  # the cap is one of the normal cell
+    assert logs["skip_connections_uncapped"] == 16
+    assert [name for name, _ in log.derived().normal].count("sep_conv_3x3") == 6
+    assert logs["derived_parameters"] == derived_parameters(log.derived(), **STUDENT)
+
+
+def test_a_cap_that_is_none_is_refused_before_the_search(supernet, tmp_path):
+    with pytest.raises(UserError, match="max_skip to be None or a whole number >= 0, got -1"):
+        ArchitectureLog(supernet, Board(tmp_path), STUDENT, max_skip=-1)

@@ -11,6 +11,7 @@ from kdas_tf.errors import UserError
 from kdas_tf.training import callbacks
 from kdas_tf.training.callbacks import (
     CheckpointCallback,
+    DropPathCallback,
     FiniteLoss,
     LearningRateCallback,
     MetricsFile,
@@ -44,6 +45,16 @@ def probe():
 def history(model, *used, epochs=3, **kwargs):
     batches = np.zeros((1, 2), "float32")
     return model.fit(batches, epochs=epochs, verbose=0, callbacks=list(used), **kwargs).history
+
+
+def test_drop_path_grows_linearly_from_zero():
+    rate = keras.Variable(0.5, trainable=False)
+    callback = DropPathCallback(rate, final=0.2, epochs=4)
+    rates = []
+    for epoch in range(4):
+        callback.on_epoch_begin(epoch)
+        rates.append(float(keras.ops.convert_to_numpy(rate)))
+    np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.15], rtol=1e-6)
 
 
 def test_every_epoch_trains_at_the_temperature_of_the_schedule(probe):

@@ -10,10 +10,12 @@ from kdas_tf.models.networks import Supernet
 from kdas_tf.models.teacher import TeacherTable
 from kdas_tf.training.callbacks import TemperatureCallback
 from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
 from kdas_tf.training.steps import SearchModel, TrainingModel, gather, replicas
 
 IDENTITIES = 6
 SIZE = (32, 16)
+STUDENT = {"num_identities": IDENTITIES, "channels": 6, "cells": 2, "reductions": (1,)}
 
 
 @pytest.fixture(scope="module")
@@ -33,36 +35,41 @@ def batch(seed, identities=4, images=4):
     }
 
 
-def search_model(temperature, seed=3, **kwargs):
+def search_model(temperature, seed=3, penalty=None, **kwargs):
     keras.utils.set_random_seed(seed)
     supernet = Supernet(IDENTITIES, image_size=SIZE, channels=6, cells=2, reductions=(1,))
     configure_batch_norm(supernet, replicas=replicas())
     table = np.random.default_rng(0).normal(size=(16, IDENTITIES)).astype("float32")
-    model = SearchModel(supernet, TeacherTable(table), Objective(**kwargs), num_identities=IDENTITIES)
+    model = SearchModel(supernet, TeacherTable(table), Objective(**kwargs), num_identities=IDENTITIES, penalty=penalty)
     # Small steps: float32's noise doubles with each of a large step in a network this young.
     model.compile(momentum_sgd(learning_rate=0.005), adam(learning_rate=0.002), jit_compile=False)
     model.temperature.assign(temperature)
     return model
 
 
-def run(strategy):
+def run(strategy, stabilized):
     """Two steps at T = 1.5, with the teacher, and two at T = 0, with the labels."""
     with strategy.scope():
-        model = search_model(1.5)
+        penalty = AlphaPenalty(
+            epochs=2, student=STUDENT, beta_weight=8.0, beta_growth=False, parameter_budget=5e3, budget_weight=4.0
+        )
+        model = search_model(1.5, penalty=penalty if stabilized else None)
     parts = [{"train": batch(2 * i), "val": batch(2 * i + 1)} for i in range(4)]
     dataset = tf.data.Dataset.from_generator(
         lambda: iter(parts),
         output_signature=tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), parts[0]),
     )
-    schedule = TemperatureCallback(lambda epoch: 1.5 * (1 - epoch))
-    history = model.fit(dataset, epochs=2, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=[schedule])
+    callbacks = [TemperatureCallback(lambda epoch: 1.5 * (1 - epoch))]
+    callbacks += [AlphaWarmup(1, of=2), penalty] if stabilized else []
+    history = model.fit(dataset, epochs=2, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=callbacks)
     return [np.asarray(keras.ops.convert_to_numpy(v)) for v in model.network.variables], history.history, model
 
 
 @pytest.mark.slow
-def test_two_devices_give_the_weights_and_alphas_of_one(two_devices):
-    one, one_history, model = run(tf.distribute.get_strategy())
-    two, two_history, _ = run(two_devices)
+@pytest.mark.parametrize("stabilized", [False, True])
+def test_two_devices_give_the_weights_and_alphas_of_one(stabilized, two_devices):
+    one, one_history, model = run(tf.distribute.get_strategy(), stabilized)
+    two, two_history, _ = run(two_devices, stabilized)
     for variable, a, b in zip(model.network.variables, one, two, strict=True):
         # Relative to each variable's largest number; biases before a normalisation stay at 0 but for noise.
         assert np.max(np.abs(a - b)) <= 1e-3 * np.max(np.abs(a)) + 1e-6, variable.path
@@ -120,6 +127,75 @@ def test_train_step_equals_the_two_steps_of_algorithm_1_done_by_hand():
     by_hand.descend(val, by_hand.targets(val), by_hand.network.alphas, by_hand.alpha_optimizer, by_hand.val_means)
     for a, b in zip(together.network.variables, by_hand.network.variables, strict=True):
         np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-4, atol=1e-6, err_msg=a.path)
+
+
+def state(model):
+    """Copies of the alphas, of all their optimizer holds, and of the weights."""
+    network = model.network
+    return [[np.array(v) for v in part] for part in (network.alphas, model.alpha_optimizer.variables, network.weights)]
+
+
+def same(before, after):
+    return [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+
+
+def test_alphas_that_rest_keep_their_optimizer_and_the_objective_is_measured_all_the_same():
+    resting, moving = search_model(1.5), search_model(1.5)
+    batches = {name: tf.nest.map_structure(tf.constant, batch(seed)) for name, seed in (("train", 1), ("val", 2))}
+    alphas, optimizer, weights = state(resting)
+    resting.alphas_rest = True
+    rested, moved = resting.train_step(batches), moving.train_step(batches)
+    after = state(resting)
+    assert all(same(alphas, after[0])) and all(same(optimizer, after[1]))
+    assert not any(same(alphas, state(moving)[0])) and not all(same(optimizer, state(moving)[1]))
+    assert not all(same(weights, after[2]))
+    assert {name: float(value) for name, value in rested.items()} == pytest.approx(
+        {name: float(value) for name, value in moved.items()}, rel=1e-4
+    )
+
+
+class States(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen = [*getattr(self, "seen", []), state(self.model)[:2]]
+
+
+@pytest.mark.slow
+def test_a_compiled_search_starts_to_move_the_alphas_after_the_warm_up():
+    model, states = search_model(1.5), States()
+    start = state(model)
+    parts = tf.data.Dataset.from_tensors({"train": batch(1), "val": batch(2)}).repeat(6)
+    callbacks = [AlphaWarmup(2, of=3), states]
+    history = model.fit(parts, epochs=3, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=callbacks).history
+    for alphas, optimizer in states.seen[:2]:
+        assert all(same(start[0], alphas)) and all(same(start[1], optimizer))
+    assert not any(same(start[0], states.seen[2][0]))
+    assert int(model.alpha_optimizer.iterations) == 2
+    assert set(history) == {*model.train_means, *(f"val_{name}" for name in model.val_means)}
+    assert all(len(values) == 3 and np.min(values) > 0 for values in history.values())
+
+
+def test_a_penalty_moves_the_alphas_by_its_gradient_and_nothing_else():
+    def penalty(alphas):
+        return 0.5 * tf.reduce_sum(alphas[0] ** 2) + tf.reduce_sum(3.0 * alphas[1])
+
+    plain, penalized = search_model(0.0), search_model(0.0, penalty=penalty)
+    batches = {name: tf.nest.map_structure(tf.constant, batch(seed)) for name, seed in (("train", 1), ("val", 2))}
+    start = [np.array(alpha) for alpha in plain.network.alphas]
+    logs = []
+    for model in (plain, penalized):
+        model.compile(momentum_sgd(learning_rate=0.005), keras.optimizers.SGD(0.1), jit_compile=False)
+        logs.append({name: float(value) for name, value in model.train_step(batches).items()})
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+    differences = [np.array(a) - b for a, b in zip(plain.network.alphas, penalized.network.alphas, strict=True)]
+    np.testing.assert_allclose(differences[0], 0.1 * start[0], atol=1e-5)
+    np.testing.assert_allclose(differences[1], 0.1 * 3.0, atol=1e-5)
+    for a, b in zip(plain.network.network_weights, penalized.network.network_weights, strict=True):
+        np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-4, atol=1e-6)
+
+
+def test_by_default_alphas_move_from_the_start_and_have_no_penalty():
+    model = search_model(0.0)
+    assert model.penalty is None and model.alphas_rest is False
 
 
 class CountingTeacher(keras.Model):

@@ -1,0 +1,127 @@
+"""Pre-training: cross-entropy on classes, judged by top-1 and top-5 accuracy after every epoch."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from kdas_tf import files
+from kdas_tf.losses.distillation import distillation_loss, soft_targets
+from kdas_tf.losses.objective import Objective
+from kdas_tf.models import saved
+from kdas_tf.training.steps import Batch, TrainingModel, gather, replicas
+
+BEST = "best"
+
+
+class ClassificationTerms(NamedTuple):
+    """Cross-entropy in nats, and the shares in percent of which the class is the first or among the first five."""
+
+    total: Any
+    top1: Any
+    top5: Any
+
+
+class ClassificationModel(TrainingModel):
+    """Trains a network on classes: the objective without its triplet term, at T = 0.
+
+    Batches are {"image": `[batch, height, width, 3]`, "label": `[batch]`}; those to judge by also hold "weight",
+    `[batch]`, 0 for images that only fill a batch.
+
+    Args:
+        network: returns `ReIDOutput`; its identities are the classes.
+        num_classes: number of classes.
+        label_smoothing: in training; the loss of the images to judge by is that of the labels as they are.
+    """
+
+    def __init__(self, network: keras.Model, *, num_classes: int, label_smoothing: float = 0.0):
+        super().__init__(
+            network,
+            None,
+            Objective(triplet_weight=0.0),
+            num_identities=num_classes,
+            label_smoothing=label_smoothing,
+        )
+        self.val_means = self.new_metrics("val_")
+
+    def new_metrics(self, prefix: str = "") -> dict[str, keras.metrics.Mean]:
+        return {name: keras.metrics.Mean(name=prefix + name) for name in ClassificationTerms._fields}
+
+    def terms(self, batch: Batch, targets) -> Any:
+        """Computes the loss on this replica's part of a batch; the terms of all replicas add up to the batch's."""
+        logits = self.network(batch["image"], training=True).logits
+        loss = distillation_loss(targets, logits, self.temperature)
+        top1, top5 = (ops.mean(among_first(logits, batch["label"], k)) for k in (1, 5))
+        return ClassificationTerms(*(value / replicas() for value in (loss, top1, top5)))
+
+    def test_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, Any]:
+        logits, labels = self.network(batch["image"], training=False).logits, batch["label"]
+        targets = soft_targets(lambda: logits, labels, self.num_identities, 0.0)
+        losses = -ops.sum(targets * ops.log_softmax(logits, -1), -1)
+        values = ClassificationTerms(losses, *(among_first(logits, labels, k) for k in (1, 5)))
+        # Gathered: Keras averages the replicas' means, which is wrong where their parts weigh differently.
+        weights = gather(batch["weight"])
+        for name, value in values._asdict().items():
+            self.val_means[name].update_state(gather(value), sample_weight=weights)
+        return {f"val_{name}": mean.result() for name, mean in self.val_means.items()}
+
+
+def among_first(logits, labels, k: int):
+    """100 where the logit of the label is among the k greatest of its row, else 0; ties count against it.
+
+    A network that says the same for all classes, or numbers that are not finite, has no class right.
+
+    Args:
+        logits: `[batch, classes]`.
+        labels: `[batch]`, integers.
+        k: how many of the greatest.
+
+    Returns:
+        `[batch]`, in percent.
+    """
+    own = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)
+    not_below = ops.sum(ops.cast(ops.logical_not(logits < own), "int32"), -1)  # the label's own is one of them
+    return 100.0 * ops.cast(not_below <= k, "float32")
+
+
+class Evaluation(keras.callbacks.Callback):
+    """Judges the network after every epoch, logs that, and keeps the best network.
+
+    The best one is the one of the highest top-1 accuracy on the images that are also reported, so its number is too
+    high by a little.
+
+    Args:
+        batches: to judge by.
+        folder: of the stage; the best network goes into its folder `BEST`.
+        image_size: (height, width) in pixels.
+    """
+
+    def __init__(self, batches: tf.data.Dataset, folder: Path, *, image_size: tuple[int, int]):
+        super().__init__()
+        self.batches = batches
+        self.image_size = image_size
+        self.best_file = folder / BEST / "best.json"
+        self.best: dict[str, float] = {}
+        if self.best_file.exists():
+            self.best = json.loads(self.best_file.read_text(encoding="utf-8"))
+        self.last: dict[str, float] | None = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        found = self.judge(self.model)
+        if logs is not None:
+            logs.update({f"val_{name}": value for name, value in found.items()})
+        # After a kill between this and the checkpoint the epoch is done again: then its number is not above its own.
+        if found["top1"] > self.best.get("top1", -1.0):
+            self.best = {"epoch": epoch + 1, **found}
+            saved.save(self.model.network, self.best_file.parent, image_size=self.image_size)
+            files.write_json(self.best_file, self.best)
+
+    def judge(self, model: ClassificationModel) -> dict[str, float]:
+        """Loss (nats), top-1 and top-5 (percent) of the network as it is now."""
+        values = model.evaluate(self.batches, verbose=0, return_dict=True)
+        self.last = {name: float(values[f"val_{name}"]) for name in ClassificationTerms._fields}
+        return self.last
