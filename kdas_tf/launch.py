@@ -179,7 +179,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("gin_param", [], "A binding, NAME=VALUE; several may be given.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_string("data_dir", None, "Folder of the data set; rendered people without it.", flag_values=values)
-    flags.DEFINE_string("model", None, "Network to judge: a stage's folder or a SavedModel.", flag_values=values)
+    what = "Network to judge or export: folder of a stage, or a SavedModel."
+    flags.DEFINE_string("model", None, what, flag_values=values)
     flags.DEFINE_string("embeddings", None, "File of embeddings to judge, an .npz.", flag_values=values)
     flags.DEFINE_integer("seed", None, "Seed of everything random.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("num_devices", None, "Number of devices to use; all by default.", flag_values=values)

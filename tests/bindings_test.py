@@ -67,7 +67,7 @@ def test_a_flag_for_stages_goes_to_the_first_one_that_reads_it():
 
 
 def test_a_flag_that_no_stage_reads_is_refused():
-    with pytest.raises(UserError, match=r"--embeddings is given, but of the stages \(data, teacher, search\) none reads"):
+    with pytest.raises(UserError, match=r"--embeddings is given, but of the stages \(data, teacher, search\) none"):
         bindings.parse([SEARCH], [], {}, {"embeddings": "e.npz"})
 
 
@@ -237,13 +237,14 @@ def test_settings_show_macros_inside_of_lists_and_dictionaries():
 
 
 def test_settings_hold_what_the_functions_in_a_dictionary_are_bound_to():
-    bindings.parse(["gin/table1.gin"], ["constant/schedules.linear_temperature.end = 1.5"], {})
+    params = ["constant/schedules.linear_temperature.end = 1.5", "TRAIN_TEMPERATURE_END_EPOCH = 5"]
+    bindings.parse(["gin/table1.gin"], params, {})
     settings = bindings.settings_of(table.run)
     assert "'baseline': @labels/schedules.linear_temperature" in settings["table.run.search_temperatures"]
     assert settings["labels/schedules.linear_temperature.start"] == "0.0"
     assert settings["constant/schedules.linear_temperature.end"] == "1.5"
     # Of a function that is only in a dictionary of a stage that another stage is given.
-    assert settings["student/schedules.linear_temperature.end_epoch"] == "19"
+    assert settings["student/schedules.linear_temperature.end_epoch"] == "5"
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
     "google.cloud.storage": "google-cloud-storage",
     "google.protobuf": "protobuf",
     "sklearn": "scikit-learn",
+    "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "pyyaml",
 }
 

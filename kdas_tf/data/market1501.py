@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from kdas_tf.data import counts, layouts
-from kdas_tf.data.counts import describe as describe
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from kdas_tf.data import market1501, records, synthetic, verify
+from kdas_tf.data.counts import describe
 from kdas_tf.data.records import ReIDData
+from kdas_tf.errors import UserError
 from kdas_tf.stages.reporting import progress_line
 
 RESULT = "dataset.json"
@@ -16,7 +18,7 @@ def run(
     *,
     workdir: Path,
     data_dir: str | None = None,
-    reader: Callable[[Path], ReIDData] = market1501.read,
+    reader: Callable[..., ReIDData] = market1501.read,
     render: Callable[..., None] = synthetic.write_dataset,
 ) -> None:
     """Writes `dataset.json`, the index of all usable photographs.
@@ -34,12 +36,24 @@ def run(
     root = Path(data_dir) if data_dir is not None else folder / "embedded"
     if data_dir is None:
         render(root, progress=progress_line("data: rendering people"))
-    data = verify.drop_damaged(reader(root), progress=progress_line("data: checking images"))
+    data = verify.drop_damaged(read(reader, root), progress=progress_line("data: checking images"))
+    if not data.train:
+        raise UserError(
+            f"Expected photographs to learn from in {data.name}, but it only has some to evaluate on. Judge a network "
+            "on it with --gin_file=gin/evaluate.gin and --model."
+        )
     kept, skipped = verify.keep_trainable(data.train, identities_per_batch=2)
     name = root.name if data_dir is not None else "embedded people"
     data = ReIDData(name, tuple(kept), data.query, data.gallery, (*data.skipped, *skipped))
-    print(market1501.describe(data), flush=True)
+    print(describe(data), flush=True)
     records.save(data, folder / RESULT)
+
+
+def read(reader: Callable[..., ReIDData], root: Path, *, extract: bool = True) -> ReIDData:
+    """Calls a reader, with progress and `extract` if it has them: CUHK03's takes images out of an archive first."""
+    options = {"progress": progress_line("data: extracting images"), "extract": extract}
+    known = inspect.signature(reader).parameters
+    return reader(root, **{name: value for name, value in options.items() if name in known})
 
 
 def load(workdir: Path) -> ReIDData:
@@ -61,6 +75,8 @@ def count_identities(
     if (workdir / "data" / RESULT).exists():
         return len(records.relabel(load(workdir).train)[1])
     if data_dir is not None:
-        return len(records.relabel(arguments.get("reader", market1501.read)(Path(data_dir)).train)[1])
+        return len(
+            records.relabel(read(arguments.get("reader", market1501.read), Path(data_dir), extract=False).train)[1]
+        )
     default = inspect.signature(synthetic.write_dataset).parameters["train_identities"].default
     return int(settings.get("synthetic.write_dataset.train_identities", default))

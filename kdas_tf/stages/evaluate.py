@@ -32,7 +32,7 @@ def run(
     model: str | None = None,
     embeddings: str | None = None,
     data_dir: str | None = None,
-    reader: Callable[[Path], ReIDData] = market1501.read,
+    reader: Callable[..., ReIDData] = market1501.read,
     image_size: tuple[int, int] | None = None,
     flip: bool = False,
     batch_size: int = 64,

@@ -156,14 +156,16 @@ def _open_saved_model(folder: Path, image_size: tuple[int, int] | None) -> Judge
     return Judged(folder.name, network, image_size, None, cache.hash_files(folder))
 
 
-def read_data(workdir: Path, data_dir: str | None, reader: Callable[[Path], ReIDData]) -> ReIDData:
+def read_data(workdir: Path, data_dir: str | None, reader: Callable[..., ReIDData]) -> ReIDData:
     """Reads queries and gallery of a data set, without damaged images; by default those of the run.
 
     Raises:
         UserError: there is no data set, or it has no queries or no gallery.
     """
     if data_dir is not None:
-        data = verify.drop_damaged(reader(Path(data_dir)), progress=progress_line("evaluate: checking images"))
+        data = verify.drop_damaged(
+            data_stage.read(reader, Path(data_dir)), progress=progress_line("evaluate: checking images")
+        )
     elif (workdir / "data" / data_stage.RESULT).exists():
         data = data_stage.load(workdir)
     else:

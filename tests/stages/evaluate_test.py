@@ -136,9 +136,7 @@ def test_an_exported_model_is_judged_like_the_embeddings_that_it_gives(trained, 
 
     module = MeanColours()
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.embed})
-    results = run(
-        tmp_path, model=str(tmp_path / "model"), image_size=SIZE, data_dir=str(trained / "photographs")
-    )
+    results = run(tmp_path, model=str(tmp_path / "model"), image_size=SIZE, data_dir=str(trained / "photographs"))
     data = market1501.read(trained / "photographs")
 
     def embed(split):

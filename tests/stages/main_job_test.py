@@ -1,5 +1,6 @@
 """The main job, end to end at tiny scale: run, stopped and continued."""
 
+import inspect
 import json
 
 import numpy as np
@@ -13,6 +14,15 @@ from kdas_tf.losses.objective import Objective
 from kdas_tf.stages import data, search, teacher
 
 TINY = {"image_size": (32, 16), "channels": 4, "cells": 2, "reductions": (1,), "student_channels": 8}
+STABILIZED = {
+    "channels": 6,
+    "alpha_warmup_epochs": 1,
+    "beta_weight": 4.0,
+    "max_skip": 0,
+    "partial_channels": 2,
+    "parameter_budget": 5000.0,
+    "budget_weight": 2.0,
+}
 
 
 def prepare(workdir, **teacher_arguments):
@@ -48,8 +58,7 @@ def run_search(workdir, epochs=2, **arguments):
         strategy=tf.distribute.get_strategy(),
         epochs=epochs,
         temperature=lambda epoch: 2.0 - epoch,
-        **TINY,
-        **arguments,
+        **{**TINY, **arguments},
     )
 
 
@@ -63,7 +72,8 @@ class Interrupted(Exception):
 
 
 @pytest.mark.slow
-def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [{}, STABILIZED], ids=["plain", "stabilized"])
+def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(options, tmp_path, monkeypatch):
     prepare(tmp_path)
     tf.config.experimental.enable_op_determinism()  # cannot be switched off again, and does no harm to other tests
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -72,7 +82,7 @@ def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(tmp_pa
         for stage in ("data", "teacher"):
             (copy / stage).symlink_to(tmp_path / stage)
         (copy / "search").mkdir()
-    run_search(whole)
+    run_search(whole, **options)
 
     # Stopped in the middle of the second epoch, after weights and alphas have moved on from the checkpoint.
     def stop(self, epoch, logs=None):
@@ -81,10 +91,10 @@ def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(tmp_pa
 
     monkeypatch.setattr("kdas_tf.training.callbacks.FiniteLoss.on_epoch_end", stop)
     with pytest.raises(Interrupted):
-        run_search(parts)
+        run_search(parts, **options)
     assert not (parts / "search" / "genotype.json").exists()
     monkeypatch.undo()
-    run_search(parts)
+    run_search(parts, **options)
 
     assert (whole / "search/genotype.json").read_text() == (parts / "search/genotype.json").read_text()
     assert lines(whole, "search") == lines(parts, "search")
@@ -119,6 +129,34 @@ def test_search_leaves_the_genotype_as_data_and_as_pictures(tmp_path):
     events = "".join(str(path) for path in (tmp_path / "tensorboard").rglob("events*"))
     assert "teacher" in events and "search" in events
     assert json.loads((tmp_path / "teacher" / "teacher.json").read_text())["kind"] == "table"
+
+
+@pytest.mark.slow
+def test_a_stabilized_search_logs_what_its_options_did(tmp_path):
+    prepare(tmp_path, view="clean")
+    run_search(tmp_path, **STABILIZED)
+
+    first, second = lines(tmp_path, "search")
+    assert first.keys() == second.keys()
+    assert [first["beta_weight"], second["beta_weight"]] == [0.0, 2.0]  # on the way to 4 after the second epoch
+    # The alphas rest at about 0 and then move.
+    assert first["beta_decay"] == pytest.approx(np.log(7), abs=1e-3)
+    assert first["entropy_normal"] == pytest.approx(np.log(7), abs=1e-5)
+    assert second["entropies_normal"] != first["entropies_normal"]
+    assert first["expected_parameters"] > second["expected_parameters"] > 5000
+    content = json.loads((tmp_path / "search" / "genotype.json").read_text())
+    assert content["derived_from"]["max_skip"] == 0
+    found = genotype.load(tmp_path / "search" / "genotype.json")
+    assert found == genotype.derive(content["alphas"]["normal"], content["alphas"]["reduce"], max_skip=0)
+    assert second["skip_connections"] == found.skip_count("reduce")
+    uncapped = genotype.derive(content["alphas"]["normal"], content["alphas"]["reduce"])
+    assert second["skip_connections_uncapped"] == uncapped.skip_count("normal") + uncapped.skip_count("reduce")
+
+
+def test_by_default_a_search_is_the_papers():
+    defaults = {name: p.default for name, p in inspect.signature(search.run).parameters.items()}
+    off = {"alpha_warmup_epochs": 0, "beta_weight": 0.0, "max_skip": None, "partial_channels": 1}
+    assert {**off, "parameter_budget": None}.items() <= defaults.items()
 
 
 @pytest.mark.slow

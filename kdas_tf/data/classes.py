@@ -1,0 +1,225 @@
+"""Reads a folder of class folders, ImageNet's layout among them, to pre-train on."""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from kdas_tf import files
+from kdas_tf.data import counts, layouts, verify
+from kdas_tf.data.records import Record
+from kdas_tf.errors import UserError
+
+TRAIN, VAL = "train", "val"
+
+# Names of splits: beside a folder of this kind, `train` is a split, too, and no class.
+_SPLITS = {TRAIN, VAL, "test"}
+# The pool of verify.damage_of takes all its paths at once.
+_CHECKED_AT_ONCE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassData:
+    """Images of things that have one class each.
+
+    Args:
+        name: name of the data set, for people.
+        classes: names of the classes, in the order of their numbers.
+        train: images to learn from; `identity` is the number of the class from 0 on, `camera` is 0.
+        val: images to judge by, likewise.
+        skipped: (path, reason) of every file that was left out.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[Record, ...]
+    val: tuple[Record, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+def read(root: str | os.PathLike, *, held_out: float = 0.1) -> ClassData:
+    """Reads `train/<class>/*.jpg` and `val/<class>/*.jpg` (ImageNet's layout), or `<class>/*.jpg`.
+
+    Without `val` a share of every class is held out. Which images these are depends on their names only: it is the
+    same in every run, and images that are added later change little.
+
+    Args:
+        root: the folder.
+        held_out: share of the images of a class to judge by, between 0 and 1; one image at least, if it has two.
+
+    Returns:
+        The images, class by class in the order of their names, with absolute paths.
+
+    Raises:
+        UserError: there are no class folders, only one, an empty one, or one in `val` that is not in `train`.
+    """
+    if not 0.0 < held_out < 1.0:
+        raise UserError(f"Expected held_out between 0 and 1, but got {held_out}. Correct it.")
+    folder = layouts.existing_folder(root)
+    hint = layouts.look_alike(folder)
+    if hint:
+        raise UserError(f"Pre-training takes a folder of class folders, such as ImageNet, and {folder} is none. {hint}")
+    train_folder = folder / TRAIN if _has_splits(folder) else folder
+    names = _names_by_class(train_folder)
+    if len(names) < 2:
+        raise UserError(
+            f"Expected at least two class folders in {train_folder}, but found only {', '.join(names)}. "
+            "Give the folder that holds all class folders."
+        )
+    classes = tuple(names)
+    if train_folder != folder and (folder / VAL).is_dir():
+        val = _records(folder / VAL, classes, _val_names(folder / VAL, classes))
+        return ClassData(folder.name, classes, _records(train_folder, classes, names), val)
+    held = {name: _held_out(name, of_class, held_out) for name, of_class in names.items()}
+    kept = {name: [file for file in of_class if file not in held[name]] for name, of_class in names.items()}
+    val = _records(train_folder, classes, {name: sorted(chosen) for name, chosen in held.items()})
+    if not val:
+        raise UserError(
+            f"Expected a class of two or more images in {train_folder}, one of them to judge by, but each has one."
+        )
+    return ClassData(folder.name, classes, _records(train_folder, classes, kept), val)
+
+
+def drop_damaged(
+    data: ClassData, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> ClassData:
+    """Opens and decodes every image; what fails moves to `skipped` with a reason that begins with 'damaged: '.
+
+    Args:
+        data: the data set.
+        workers: number of threads; by default, twice the number of processors.
+        progress: called with (images done, images in all) after every image.
+
+    Raises:
+        UserError: every training image of a class is damaged, or every image to judge by.
+    """
+    paths = [record.path for record in (*data.train, *data.val)]
+    damages: dict[str, str] = {}
+    parts = (paths[first : first + _CHECKED_AT_ONCE] for first in range(0, len(paths), _CHECKED_AT_ONCE))
+    found = itertools.chain.from_iterable(verify.damage_of(part, workers=workers) for part in parts)
+    for done, (path, damage) in enumerate(zip(paths, found, strict=True), start=1):
+        if damage:
+            damages[path] = damage
+        if progress:
+            progress(done, len(paths))
+    train, val = (tuple(r for r in split if r.path not in damages) for split in (data.train, data.val))
+    left = {record.identity for record in train}
+    lost = next((record for record in data.train if record.identity not in left), None)
+    if lost is not None or not val:
+        first, group = (data.val[0], "to judge by") if lost is None else (lost, f"of {data.classes[lost.identity]}")
+        raise UserError(
+            f"Expected images {group} in {data.name}, but every one is damaged; the first, {first.path}: "
+            f"{damages[first.path]}. Get them again, or take the folder out."
+        )
+    skipped = tuple((path, f"damaged: {damage}") for path, damage in damages.items())
+    return dataclasses.replace(data, train=train, val=val, skipped=data.skipped + skipped)
+
+
+def describe(data: ClassData) -> str:
+    """What the data set holds, in one line."""
+    text = f"{data.name}: {len(data.classes):,} classes, {len(data.train):,} images to train on, {len(data.val):,} "
+    left_out = f"; left out: {counts.count_reasons(data.skipped)}" if data.skipped else ""
+    return f"{text}to judge by{left_out}"
+
+
+def save(data: ClassData, path: str | os.PathLike) -> None:
+    """Writes the index of a data set as JSON, atomically: {split: {folder of a class: names of its images}}."""
+    content = {"name": data.name, "classes": data.classes, "skipped": data.skipped}
+    files.write_json(path, {**content, TRAIN: _by_folder(data.train), VAL: _by_folder(data.val)})
+
+
+def load(path: str | os.PathLike) -> ClassData:
+    """Reads an index that `save` wrote.
+
+    Raises:
+        UserError: the file is missing or is not such an index.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        classes = tuple(map(str, content["classes"]))
+        number = {name: label for label, name in enumerate(classes)}
+        train, val = (
+            tuple(
+                Record(os.path.join(folder, name), number[os.path.basename(folder)], camera=0)
+                for folder, names in content[split].items()
+                for name in names
+            )
+            for split in (TRAIN, VAL)
+        )
+        skipped = tuple((str(file), str(reason)) for file, reason in content["skipped"])
+        return ClassData(str(content["name"]), classes, train, val, skipped)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"Expected the index of a folder of class folders in {path}, but it cannot be read "
+            f"({type(error).__name__}: {error}). Delete that file and run the stage again."
+        ) from error
+
+
+def _has_splits(folder: Path) -> bool:
+    if not (folder / TRAIN).is_dir():
+        return False
+    return bool(layouts.subfolders(folder / TRAIN)) or {path.name for path in layouts.subfolders(folder)} <= _SPLITS
+
+
+def _names_by_class(folder: Path) -> dict[str, list[str]]:
+    """{class: names of its images}, both in order."""
+    names = {path.name: list(layouts.image_names(path)) for path in layouts.subfolders(folder)}
+    if not names:
+        entries = layouts.list_folder(folder)
+        came = f"{len(entries):,} files ({layouts.some_of(entries)})" if entries else "an empty folder"
+        raise UserError(
+            f"Expected one folder of images per class in {folder}, but found {came}. Sort the images into a folder "
+            "for each class."
+        )
+    empty = [name for name, of_class in names.items() if not of_class]
+    if empty:
+        nested = layouts.subfolders(folder / empty[0])
+        inside = f", only the folder {nested[0].name}, and folders in class folders are not read" if nested else ""
+        raise UserError(
+            f"Expected images in every class folder of {folder}, but {len(empty)} of {len(names)} have none; "
+            f"{empty[0]} holds no image{inside}. Take empty folders out, or add images."
+        )
+    return names
+
+
+def _val_names(folder: Path, classes: Sequence[str]) -> dict[str, list[str]]:
+    names = _names_by_class(folder)
+    unknown = sorted(set(names) - set(classes))
+    if unknown:
+        raise UserError(
+            f"Expected the classes of {folder} to be those of {folder.parent / TRAIN}, but {layouts.some_of(unknown)} "
+            f"{'is' if len(unknown) == 1 else 'are'} only in {VAL}. Name the folders alike."
+        )
+    missing = [name for name in classes if name not in names]
+    if missing:
+        logging.warning("%d classes have no images in %s: %s.", len(missing), folder, layouts.some_of(missing))
+    return names
+
+
+def _held_out(class_name: str, names: Sequence[str], share: float) -> set[str]:
+    def chance(name: str) -> bytes:
+        return hashlib.sha256(os.fsencode(f"{class_name}/{name}")).digest()
+
+    number = min(max(1, round(share * len(names))), len(names) - 1)
+    return set(sorted(names, key=chance)[:number])
+
+
+def _records(folder: Path, classes: Sequence[str], names: dict[str, list[str]]) -> tuple[Record, ...]:
+    return tuple(
+        Record(os.path.join(folder, class_name, name), label, camera=0)
+        for label, class_name in enumerate(classes)
+        for name in names.get(class_name, ())
+    )
+
+
+def _by_folder(records: Iterable[Record]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    for record in records:
+        folder, name = os.path.split(record.path)
+        found[folder].append(name)
+    return dict(found)

@@ -1,0 +1,236 @@
+"""Batches of images with one class each, for pre-training; every batch is a pure function of (seed, epoch, step)."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import tensorflow as tf
+
+from kdas_tf.data.classes import ClassData
+from kdas_tf.data.sampler import steps_per_epoch
+from kdas_tf.data.transforms import check_image_size
+from kdas_tf.errors import UserError
+
+# Separates these random numbers from those of the splits, the samplers and the other augmentation.
+_STREAM = 401
+
+# Images are judged on the central 224 of 256 pixels (He et al. 2016, section 3.4; DARTS).
+CENTRAL_SHARE = 224 / 256
+
+
+class EncodedImages(Protocol):
+    """Where images come from: files, or TFRecords."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their numbers."""
+
+    @property
+    def train_images(self) -> int:
+        """Number of images to learn from."""
+
+    @property
+    def val_images(self) -> int:
+        """Number of images to judge by."""
+
+    def training_keys(self, seed: tf.Tensor) -> tf.data.Dataset:
+        """Keys of all training images, in an order that depends on nothing but the seed, int64 `[2]`."""
+
+    def validation_keys(self) -> tf.data.Dataset:
+        """Keys of all images to judge by, in a fixed order."""
+
+    def read(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The content of an image's file, and the number of its class, int32."""
+
+
+class ImageFiles:
+    """The images of class folders.
+
+    Args:
+        data: what the folders hold.
+    """
+
+    def __init__(self, data: ClassData):
+        self.classes = data.classes
+        self.train_images, self.val_images = len(data.train), len(data.val)
+        records = (*data.train, *data.val)
+        self.paths = tf.constant([os.fsencode(record.path) for record in records], tf.string)
+        self.labels = tf.constant([record.identity for record in records], tf.int32)
+
+    def training_keys(self, seed: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(self.train_images), seed)
+        return tf.data.Dataset.from_tensor_slices(order)
+
+    def validation_keys(self) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(tf.range(self.train_images, len(self.paths)))
+
+    def read(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.io.read_file(self.paths[key]), self.labels[key]
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop:
+    """A random part of an image, resized, and a random horizontal flip (Szegedy et al. 2015, section 6).
+
+    Args:
+        area: least and greatest share of the image's area.
+        aspect: least and greatest change of the image's aspect, relative to the wanted one.
+        flip: whether to mirror each image with a probability of one half.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.area[0] <= self.area[1] <= 1.0 or not 0.0 < self.aspect[0] <= self.aspect[1]:
+            raise UserError(
+                f"Expected area (least, greatest) in 0..1 and aspect (least, greatest) above 0, but got {self.area} "
+                f"and {self.aspect}. Correct them."
+            )
+
+    def __call__(self, image: tf.Tensor, image_size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
+        """Cuts a part out of one image.
+
+        Args:
+            image: uint8 `[any height, any width, 3]`.
+            image_size: (height, width) of the result in pixels.
+            seed: `[2]`; the same seed gives the same result.
+
+        Returns:
+            Float32 `[height, width, 3]`, 0..255.
+        """
+        where, mirror = tf.unstack(tf.random.split(seed))
+        wanted = image_size[1] / image_size[0]
+        # Where ten tries find no part that fits, the op returns the whole image.
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.shape(image),
+            tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+            seed=where,
+            min_object_covered=0.0,
+            aspect_ratio_range=(self.aspect[0] * wanted, self.aspect[1] * wanted),
+            area_range=self.area,
+            max_attempts=10,
+        )
+        part = _resize(tf.ensure_shape(tf.slice(image, begin, size), [None, None, 3]), image_size)
+        if not self.flip:
+            return part
+        mirrored = tf.cond(tf.random.stateless_uniform([], mirror) < 0.5, lambda: part[:, ::-1], lambda: part)
+        return tf.ensure_shape(mirrored, part.shape)
+
+
+def central_part(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """The largest part of the wanted aspect, less a border, resized: what "resize to 256, crop to 224" shows.
+
+    Args:
+        image: uint8 `[any height, any width, 3]`.
+        image_size: (height, width) of the result in pixels.
+
+    Returns:
+        Float32 `[height, width, 3]`, 0..255.
+    """
+    there = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = CENTRAL_SHARE * tf.reduce_min(there / image_size)
+    part = tf.maximum(tf.round(scale * image_size), 1.0)
+    top, left = tf.unstack(tf.cast((there - part) / 2.0, tf.int32))
+    height, width = tf.unstack(tf.cast(part, tf.int32))
+    return _resize(image[top : top + height, left : left + width], image_size)
+
+
+def training_batches(
+    images: EncodedImages,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    augmentation: RandomResizedCrop,
+    seed: int,
+    start_epoch: int = 0,
+    epochs: int,
+) -> tf.data.Dataset:
+    """Batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
+
+    An epoch shows every image once, in random order; what does not fill a batch is left for another epoch. Fewer images
+    than a batch are repeated. A data set that starts at epoch e yields bit for bit what an uninterrupted one yields
+    from there.
+
+    Args:
+        images: where they come from.
+        image_size: (height, width) in pixels.
+        batch_size: images in a batch.
+        augmentation: called with every image, `image_size` and a seed.
+        seed: not negative.
+        start_epoch: first epoch.
+        epochs: the epoch to stop before.
+
+    Returns:
+        A data set of known length with elements {"image": float32 `[batch, height, width, 3]` in 0..255, "label":
+        int32 `[batch]`}.
+
+    Raises:
+        UserError: a number is out of its range.
+    """
+    image_size = check_image_size(image_size)
+    if batch_size < 1 or seed < 0 or not 0 <= start_epoch <= epochs:
+        raise UserError(
+            f"Expected batch_size >= 1, seed >= 0 and 0 <= start_epoch <= epochs, but got {batch_size}, {seed}, "
+            f"{start_epoch} and {epochs}. Correct them."
+        )
+    steps = steps_per_epoch(images.train_images, batch_size)
+
+    def keys_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        order, chance = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant([_STREAM, seed], tf.int64), epoch)))
+        keys = images.training_keys(order).repeat().take(steps * batch_size)
+        return keys.enumerate().map(lambda place, key: (key, tf.random.fold_in(chance, place)))
+
+    def item(key: tf.Tensor, item_seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        content, label = images.read(key)
+        return {"image": augmentation(_decode(content), image_size, item_seed), "label": label}
+
+    dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(keys_of)
+    dataset = dataset.map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    length = tf.data.experimental.assert_cardinality((epochs - start_epoch) * steps)
+    return dataset.apply(length).prefetch(tf.data.AUTOTUNE)
+
+
+def validation_batches(images: EncodedImages, *, image_size: tuple[int, int], batch_size: int) -> tf.data.Dataset:
+    """The central part of every image to judge by, once and in order.
+
+    The last batch is filled up with an image of weight 0, so that all batches have the same shape on all devices.
+
+    Args:
+        images: where they come from.
+        image_size: (height, width) in pixels.
+        batch_size: images in a batch.
+
+    Returns:
+        A data set of {"image", "label", "weight": float32 `[batch]`, 1 or 0}.
+    """
+    image_size = check_image_size(image_size)
+    steps = -(-images.val_images // batch_size)
+    keys = images.validation_keys()
+    filled = keys.concatenate(keys.take(1).repeat(steps * batch_size - images.val_images))
+
+    def item(place: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
+        content, label = images.read(key)
+        weight = tf.cast(place < images.val_images, tf.float32)
+        return {"image": central_part(_decode(content), image_size), "label": label, "weight": weight}
+
+    dataset = filled.enumerate().map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True).apply(tf.data.experimental.assert_cardinality(steps))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _decode(content: tf.Tensor) -> tf.Tensor:
+    """Uint8 `[height, width, 3]`; grey images become RGB, an alpha channel is dropped."""
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _resize(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    # The weights of antialiasing add up to 1 only within rounding: white can become 255.00002.
+    return tf.clip_by_value(tf.image.resize(image, image_size, antialias=True), 0.0, 255.0)

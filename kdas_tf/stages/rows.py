@@ -1,0 +1,156 @@
+"""The rows of the ablation: which networks it compares, under which names, and what the paper measured of them."""
+
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from kdas_tf import schedules
+from kdas_tf.errors import UserError
+from kdas_tf.evaluation.comparison import NUMBERS, Numbers
+from kdas_tf.models import baselines
+
+Temperature = Callable[[float], float]
+
+TEACHER = "teacher"
+RANDOM = "random"
+TRAINED = "train_"
+"""What the names of the second table's rows begin with."""
+
+HAND_MADE = ("ResNet18", "ResNet34", "ResNet50", "DARTS_V2", "GDAS_V1", "AUTO_REID")
+
+LABELS: Temperature = functools.partial(schedules.linear_temperature, start=0.0)
+CONSTANT: Temperature = functools.partial(schedules.linear_temperature, end=2.0)
+SEARCH_TEMPERATURES: Mapping[str, Temperature] = {
+    "baseline": LABELS,
+    "constant": CONSTANT,
+    "dynamic": schedules.linear_temperature,
+}
+TRAIN_TEMPERATURES: Mapping[str, Temperature] = {"baseline": LABELS, "constant": CONSTANT}
+
+_TITLES = {
+    TEACHER: "Teacher",
+    "baseline": "Baseline (L_c + L_t)",
+    "constant": "+ distillation, T = 2",
+    "dynamic": "+ dynamic temperature",
+    "ResNet18": "ResNet-18",
+    "ResNet34": "ResNet-34",
+    "ResNet50": "ResNet-50",
+    "DARTS_V2": "DARTS",
+    "GDAS_V1": "GDAS",
+    "AUTO_REID": "Auto-ReID's genotype",
+}
+
+_TRAINING_TITLES = {"baseline": "L_c + L_t", "constant": "distillation, T = 2", "dynamic": "dynamic temperature"}
+
+_PUBLISHED: dict[str, list[tuple[float, ...]]] = {
+    TEACHER: [(83.2, 93.7)],
+    "baseline": [
+        (71.7, 87.9, 95.9, 97.4, 11.2),
+        (71.5, 87.0, 95.7, 97.3, 9.8),
+        (72.3, 89.0, 96.5, 97.9, 12.0),
+        (72.1, 88.6, 96.4, 97.9, 11.4),
+    ],
+    "constant": [
+        (74.7, 89.7, 96.2, 97.6, 16.5),
+        (75.8, 91.0, 96.6, 98.0, 15.0),
+        (75.3, 89.9, 96.5, 98.1, 14.3),
+        (74.9, 89.3, 96.5, 97.7, 12.1),
+    ],
+    "dynamic": [
+        (77.0, 91.1, 97.0, 97.9, 14.3),
+        (76.9, 91.1, 96.7, 97.9, 15.7),
+        (76.0, 90.0, 96.6, 98.0, 16.4),
+        (75.7, 90.1, 96.5, 98.0, 15.4),
+    ],
+    "ResNet18": [(66.0, 85.2, 94.6, 96.5, 11.6)],
+    "ResNet34": [(68.0, 86.7, 94.8, 96.6, 21.7)],
+    "ResNet50": [(68.5, 87.2, 95.5, 97.1, 25.1)],
+    "DARTS_V2": [(65.2, 85.6, 94.3, 96.4, 9.1)],
+    "GDAS_V1": [(66.8, 86.5, 94.7, 96.9, 13.5)],
+}
+"""mAP, Rank-1, Rank-5, Rank-10, millions of parameters of each run in the paper's Table 1; the teacher's of Table 2."""
+
+
+class Row(NamedTuple):
+    """One row of the ablation.
+
+    Attributes:
+        name: of its folder, and in commands.
+        title: in the table.
+        kind: "teacher" is only read; "search" searches and trains; "hand-made" and "random" train; "training" trains
+            the chosen genotype with another objective.
+        temperature: of the search, or of the training for the kind "training"; None is the training's own.
+        architecture: of the kind "hand-made", as in `kdas_tf.models.baselines.make`.
+    """
+
+    name: str
+    title: str
+    kind: Literal["teacher", "search", "hand-made", "random", "training"]
+    temperature: Temperature | None = None
+    architecture: str | None = None
+
+
+def make_rows(
+    search_temperatures: Mapping[str, Temperature],
+    train_temperatures: Mapping[str, Temperature],
+    hand_made: Sequence[str],
+    chosen: str,
+) -> dict[str, Row]:
+    """Lists all rows of both tables by name, in their order.
+
+    Args:
+        search_temperatures: {name of a row: T of its search as a function of the epoch}.
+        train_temperatures: {name: T of the training}; the training's own T is a row besides.
+        hand_made: architectures; one from a file is named after it.
+        chosen: row whose genotype the second table trains; its name also names the row of the training's own T.
+
+    Raises:
+        UserError: two rows have the same name, one is no name for a folder, no row is called `chosen`, or there is no
+            such architecture.
+    """
+    if chosen not in search_temperatures:
+        raise UserError(
+            f"Expected table.run.chosen to name one of search_temperatures, {', '.join(search_temperatures)}, got "
+            f"{chosen!r}."
+        )
+    rows = [Row(TEACHER, _title(TEACHER), "teacher")]
+    rows += [Row(name, _title(name), "search", temperature) for name, temperature in search_temperatures.items()]
+    rows += [_hand_made_row(architecture) for architecture in hand_made]
+    rows += [Row(RANDOM, f"Random, as large as {chosen}", "random")]
+    for name, temperature in [*train_temperatures.items(), (chosen, None)]:
+        rows.append(Row(TRAINED + name, _TRAINING_TITLES.get(name, name), "training", temperature))
+    names = [row.name for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"Expected rows with different names, got {name!r} twice. Rename one, or take it out.")
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UserError(f"Expected the name of a row to be letters, digits, '_', '-' and '.', got {name!r}.")
+    return dict(zip(names, rows, strict=True))
+
+
+def _hand_made_row(architecture: str) -> Row:
+    path = Path(architecture)
+    if architecture not in baselines.NAMES and not architecture.startswith(baselines.TEACHER) and not path.is_file():
+        raise UserError(
+            f"Expected table.run.hand_made to list names out of {', '.join(baselines.NAMES)}, genotype.json files or "
+            f"{baselines.TEACHER}NAME, got {architecture!r}."
+        )
+    name = path.stem if path.suffix == ".json" else architecture.replace(":", "_")
+    return Row(name, _title(name), "hand-made", architecture=architecture)
+
+
+def published(name: str) -> list[Numbers]:
+    """What the paper says of a row: the numbers of each run; nothing of a row that it lacks."""
+    runs: list[Numbers] = []
+    for values in _PUBLISHED.get(name, []):
+        numbers = dict(zip(NUMBERS, values, strict=False))
+        if "parameters" in numbers:
+            numbers["parameters"] *= 1e6
+        runs.append(numbers)
+    return runs
+
+
+def _title(name: str) -> str:
+    return _TITLES.get(name, name)
