@@ -69,3 +69,12 @@ def test_an_unknown_case_is_refused_with_the_known_ones():
     assert result.returncode == 2
     assert "MSMT17" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_re_ranking_is_timed_beside_a_plain_version_with_the_same_distances():
+    result = benchmark("rerank", "--quick")
+    assert result.returncode == 0, result.stderr
+    for each in json.loads(result.stdout.splitlines()[-1])["results"]:
+        assert each["largest_difference"] < 2e-6
+        assert 0 < each["ours"]["beyond"] < each["ours"]["peak"]
