@@ -228,7 +228,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     """Draws time and memory against the gallery's size, both axes logarithmic."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(10, 4.6), dpi=150, layout="constrained")
     market = [result for result in results if not result["case"].startswith("MSMT17")]
     for axes, column, unit, label in zip(
         figure.subplots(1, 2),
@@ -251,7 +251,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             axes.plot(*zip(*limits, strict=True), "_", color="black", markersize=18, label="must not be exceeded")
         axes.set(xscale="log", yscale="log", xlabel="gallery images", ylabel=label)
         axes.grid(True, which="major", alpha=0.3)
-        axes.legend(fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path)
 
 
