@@ -239,12 +239,12 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     ):
         for kind, style in (("plain", "s--"), ("all", "o-"), ("product", "^:")):
             points = [(each["gallery"], each[kind][column] / unit) for each in market if kind in each]
-            if kind != "product" or column == "cpu":
+            if points and (kind != "product" or column == "cpu"):
                 axes.plot(*zip(*points, strict=True), style, label=f"{KINDS[kind]}, {market[0]['queries']:,} queries")
         for each in results:
             if each not in market:
-                label_ = f"{KINDS['all']}, {each['case']}, {each['queries']:,} queries"
-                axes.plot(each["gallery"], each["all"][column] / unit, "*", color="C1", markersize=12, label=label_)
+                title = f"{KINDS['all']}, {each['case']}, {each['queries']:,} queries"
+                axes.plot(each["gallery"], each["all"][column] / unit, "*", color="C1", markersize=12, label=title)
         limits = [(each["gallery"], LIMITS.get(each["case"], (None, None))[column == "beyond"]) for each in results]
         limits = [(place, limit) for place, limit in limits if limit]
         if limits:
