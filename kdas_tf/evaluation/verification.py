@@ -55,7 +55,7 @@ class VerificationResult:
         different: number of pairs of different people.
         max_fpr: up to here the curve is exact; above it is estimated from an even sample of the pairs.
         points: at `FPRS`, as far as they are at most `max_fpr`.
-        curve: for plots, ascending in all its numbers; rates asked for are evenly spaced by their logarithm.
+        curve: for plots, ascending; rates asked for are evenly spaced by their logarithm.
     """
 
     distance: str
@@ -225,12 +225,11 @@ class Verification:
         share = len(negatives) / self._different
         points = []
         for asked in rates:
-            place = int((asked - share) / max(1 - share, 1e-12) * len(farther) + 1e-9)
-            if place >= len(farther):
-                points.append(_point(asked, _ALL, 1.0, same))
-                continue
-            threshold = float(np.nextafter(farther[max(place, 0)], np.float32(-np.inf)))
-            accepted = np.searchsorted(farther, np.float32(threshold), "right") / len(farther)
+            place = max(int((asked - share) / max(1 - share, 1e-12) * len(farther) + 1e-9), 0)
+            threshold, accepted = _ALL, 1.0
+            if place < len(farther):
+                threshold = float(np.nextafter(farther[place], np.float32(-np.inf)))
+                accepted = np.searchsorted(farther, np.float32(threshold), "right") / len(farther)
             points.append(_point(asked, threshold, share + (1 - share) * accepted, same))
         return points
 

@@ -58,7 +58,7 @@ def run(
     max_skip: int | None = None,
     partial_channels: int = 1,
     parameter_budget: float | None = None,
-    budget_weight: float = 1.0,
+    budget_weight: float = 10.0,
 ) -> None:
     """Writes `genotype.json`, and pictures of it and of the alphas.
 

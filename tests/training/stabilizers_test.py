@@ -95,7 +95,7 @@ def test_by_default_there_is_no_penalty_and_nothing_is_logged():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"beta_weight": -1.0}, "beta_weight and budget_weight >= 0, got -1.0 and 1.0"),
+        ({"beta_weight": -1.0}, "beta_weight and budget_weight >= 0, got -1.0 and 10.0"),
         ({"budget_weight": -0.5}, "got 0.0 and -0.5"),
         ({"parameter_budget": 9}, r"parameter_budget above [\d,]+, what the network has beside .* got 9\."),
     ],
