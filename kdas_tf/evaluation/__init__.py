@@ -1,1 +1,1 @@
-"""Evaluation: features in order, and their ranking (CMC, mAP, mINP)."""
+"""How good a network is: features, ranking, verification, re-ranking, and what people look at."""
