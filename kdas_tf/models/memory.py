@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from kdas_tf.genotype import INPUTS, NODES
 from kdas_tf.models.cells import cell_plan, edges_from
+from kdas_tf.models.stem import STEMS
 
 _BYTES = 4  # float32
 
@@ -20,6 +21,7 @@ def search_step_bytes(
     channels: int,
     cells: int,
     reductions: Sequence[int],
+    stem: str = "inet4",
     partial_channels: int = 1,
 ) -> int:
     """Estimates the activations that one step of the supernet keeps for its backward pass, in bytes.
@@ -36,9 +38,10 @@ def search_step_bytes(
         channels: C of the supernet.
         cells: number of cells.
         reductions: positions of the reduction cells.
+        stem: one of `kdas_tf.models.stem.STEMS`.
         partial_channels: K of the supernet.
     """
-    height, width = (-(-size // 4) for size in image_size)
+    _, height, width, _ = STEMS[stem](channels).compute_output_shape((batch_size, *image_size, 3))
     total = largest = 0
     for cell in cell_plan(cells, reductions, channels):
         outer = batch_size * height * width * cell["channels"]

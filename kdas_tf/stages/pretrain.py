@@ -53,6 +53,7 @@ def run(
     channels: int = 64,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    stem: str = "inet4",
     epochs: int = 250,
     batch_size: int = 256,
     learning_rate: float = 0.1,
@@ -79,6 +80,7 @@ def run(
         channels: C of a network of cells.
         cells: number of cells.
         reductions: positions of the reduction cells, counted from 0.
+        stem: of networks of cells, one of `kdas_tf.models.stem.STEMS`.
         epochs: of training.
         batch_size: images in a batch.
         learning_rate: at the start.
@@ -100,7 +102,7 @@ def run(
     images, data = _open(folder, data_dir, source, tfds_name, held_out)
     keras.utils.set_random_seed(seed)
     with strategy.scope():
-        network = _network(workdir, architecture, images, image_size, channels, cells, reductions)
+        network = _network(workdir, architecture, images, image_size, channels, cells, reductions, stem)
         configure_batch_norm(network, replicas=replicas())
         model = ClassificationModel(network, num_classes=len(images.classes), label_smoothing=label_smoothing)
         model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
@@ -172,6 +174,7 @@ def _network(
     channels: int,
     cells: int,
     reductions: Sequence[int],
+    stem: str,
 ) -> keras.Model:
     found = workdir / "search" / search_stage.RESULT
     if architecture is None and not found.exists():
@@ -186,6 +189,7 @@ def _network(
         channels=channels,
         cells=cells,
         reductions=reductions,
+        stem=stem,
     )
 
 
@@ -214,12 +218,13 @@ def plan(
     channels: int = 64,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    stem: str = "inet4",
     **arguments: Any,
 ) -> list[str]:
     """Says what the stage would do, with classes, images and parameters."""
     images, _ = _open(workdir / "pretrain", data_dir, source, tfds_name, held_out)
     with keras.StatelessScope():
-        network = _network(workdir, architecture, images, image_size, channels, cells, reductions)
+        network = _network(workdir, architecture, images, image_size, channels, cells, reductions, stem)
     return [
         f"trains {architecture or 'the network that was searched'} at {image_size[0]}x{image_size[1]}, "
         f"{trainable_parameters(network) / 1e6:.2f} M trainable parameters",

@@ -1,5 +1,6 @@
 """Stage 3: searches the architecture and leaves it as data and as pictures."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from kdas_tf.data.records import relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
 from kdas_tf.data.transforms import Augmentation
+from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.memory import GRAPH_BYTES_PER_CELL, PROGRAM_BYTES, search_step_bytes
@@ -22,6 +24,7 @@ from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.training import pictures
 from kdas_tf.training.board import ArchitectureLog, Board
 from kdas_tf.training.checkpoints import Checkpoints
+from kdas_tf.training.discretization import DiscretizationLog
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam, momentum_sgd
 from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
@@ -39,6 +42,7 @@ def run(
     channels: int = 32,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    stem: str = "inet4",
     student_channels: int = 64,
     epochs: int = 200,
     identities_per_batch: int = 8,
@@ -52,6 +56,7 @@ def run(
     augmentation: Callable[[], Augmentation] = Augmentation,
     objective: Callable[[], Objective] = Objective,
     picture_every: int = 10,
+    measured_batches: int = 4,
     alpha_warmup_epochs: int = 0,
     beta_weight: float = 0.0,
     beta_growth: bool = True,
@@ -72,6 +77,7 @@ def run(
         channels: C of the supernet.
         cells: number of cells.
         reductions: positions of the reduction cells, counted from 0.
+        stem: one of `kdas_tf.models.stem.STEMS`.
         student_channels: C of the network whose parameters are logged.
         epochs: of the search.
         identities_per_batch: P.
@@ -84,7 +90,9 @@ def run(
         temperature: T as a function of the epoch.
         augmentation: makes the augmentation.
         objective: makes the objective of Eq. 9.
-        picture_every: epochs between two pictures in TensorBoard.
+        picture_every: epochs between two pictures in TensorBoard, and between two measurements of the drop from the
+            supernet to the derived network.
+        measured_batches: of D_val, on which it is measured.
         alpha_warmup_epochs: epochs at the start in which the alphas rest.
         beta_weight: of the beta-DARTS regulariser of the alphas.
         beta_growth: its weight grows linearly from 0; constant otherwise.
@@ -96,11 +104,20 @@ def run(
     Raises:
         UserError: an argument is out of its range, or an earlier stage's result cannot be used.
     """
+    if picture_every < 1 or measured_batches < 1:
+        raise UserError(
+            f"Expected picture_every and measured_batches of at least 1, got {picture_every} and {measured_batches}."
+        )
     since = time.monotonic()
     folder, data = workdir / "search", data_stage.load(workdir)
     labels, identities = relabel(data.train)
     halves = dict(zip(("train", "val"), half_split(labels, seed), strict=True))
-    network_arguments: dict[str, Any] = {"image_size": image_size, "cells": cells, "reductions": reductions}
+    network_arguments: dict[str, Any] = {
+        "image_size": image_size,
+        "cells": cells,
+        "reductions": reductions,
+        "stem": stem,
+    }
     student = {"num_identities": len(identities), "channels": student_channels, **network_arguments}
     warmup = AlphaWarmup(alpha_warmup_epochs, of=epochs)
     keras.utils.set_random_seed(seed)
@@ -144,8 +161,17 @@ def run(
             epochs=epochs,
         )
 
-    board = Board(workdir / "tensorboard" / "search", next(iter(batches(0)))["train"])
+    first = list(itertools.islice(batches(0), measured_batches))
+    board = Board(workdir / "tensorboard" / "search", first[0]["train"])
     log = ArchitectureLog(supernet, board, student, picture_every=picture_every, max_skip=max_skip)
+    drop = DiscretizationLog(
+        supernet,
+        log.derived,
+        [pair["val"] for pair in first],
+        strategy=strategy,
+        every=picture_every,
+        epochs=epochs,
+    )
     with naming_damaged_images(data.train):
         fit(
             model,
@@ -170,7 +196,7 @@ def run(
             learning_rate=lambda epoch: schedules.cosine(
                 epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
             ),
-            callbacks=[warmup, penalty, log],
+            callbacks=[warmup, penalty, log, drop],
             shown=("total", "val_total", "temperature", "entropy_normal", "entropy_reduce"),
             since=since,
         )
@@ -181,7 +207,7 @@ def run(
         "epochs": epochs,
         "channels": channels,
     }
-    origin |= {"cells": cells, "reductions": list(reductions), "image_size": list(image_size)}
+    origin |= {"cells": cells, "reductions": list(reductions), "stem": stem, "image_size": list(image_size)}
     if max_skip is not None:
         origin["max_skip"] = max_skip
     _leave(folder, log, origin)
@@ -208,6 +234,7 @@ def plan(
     channels: int = 32,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    stem: str = "inet4",
     partial_channels: int = 1,
     **arguments: Any,
 ) -> list[str]:
@@ -217,6 +244,7 @@ def plan(
         "channels": channels,
         "cells": cells,
         "reductions": reductions,
+        "stem": stem,
         "partial_channels": partial_channels,
     }
     with keras.StatelessScope():

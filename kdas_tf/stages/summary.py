@@ -41,6 +41,7 @@ def run(
     channels: int = 64,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    stem: str = "inet4",
     backbone: str = "ResNet50",
     backbone_arguments: dict[str, Any] | None = None,
     teacher_image_size: tuple[int, int] | None = None,
@@ -56,6 +57,7 @@ def run(
         channels: C of the networks of cells.
         cells: number of cells.
         reductions: positions of the reduction cells, counted from 0.
+        stem: of networks of cells, one of `kdas_tf.models.stem.STEMS`.
         backbone: of the teacher, a name in keras.applications.
         backbone_arguments: more arguments of the backbone.
         teacher_image_size: what the backbone sees, if it is not `image_size`.
@@ -80,6 +82,7 @@ def run(
                 channels=channels,
                 cells=cells,
                 reductions=reductions,
+                stem=stem,
                 backbone_arguments=backbone_arguments,
             )
         rows.append(row(name, network, size))

@@ -53,6 +53,7 @@ def run(
     channels: int = 64,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    stem: str = "inet4",
     size_tolerance: float = 0.1,
 ) -> None:
     """Does what is missing of the tables, and writes them again after each run: `table.md`, `.csv`, `.png`, `.json`.
@@ -75,6 +76,7 @@ def run(
         channels: C of the networks that `train` trains, to count the parameters of random genotypes.
         cells: number of their cells.
         reductions: positions of their reduction cells, counted from 0.
+        stem: of these networks.
         size_tolerance: share by which the parameters of a random genotype may differ from those of the searched one
             with the same seed.
 
@@ -83,7 +85,7 @@ def run(
     """
     known = table_rows.make_rows(search_temperatures, train_temperatures, hand_made, chosen)
     first = Run(known[chosen], chosen_seed)
-    student = {"channels": channels, "cells": cells, "reductions": reductions}
+    student = {"channels": channels, "cells": cells, "reductions": reductions, "stem": stem}
     stages = Stages(search, train, strategy, first, student, size_tolerance)
     asked = wanted(known, rows, seeds, first)
     for number, one in enumerate(asked, start=1):
@@ -179,7 +181,7 @@ def plan(*, workdir: Path, num_identities: int, **arguments: Any) -> list[str]:
     asked = wanted(known, arguments["rows"], arguments["seeds"], chosen)
     done = [one for one in asked if one.is_done(workdir)]
     lines = [f"{len(asked)} runs, {len(done)} of them done"]
-    student = {name: arguments[name] for name in ("channels", "cells", "reductions")}
+    student = {name: arguments[name] for name in ("channels", "cells", "reductions", "stem")}
     for row in dict.fromkeys(one.row for one in asked):
         seeds = [f"{one.seed}{' (done)' if one in done else ''}" for one in asked if one.row == row]
         counts = {int(one.numbers["parameters"]) for one in _finished(row, workdir, chosen)}

@@ -61,7 +61,7 @@ class Stages(NamedTuple):
         train: as `kdas_tf.stages.train.run`.
         strategy: devices.
         chosen: the run whose genotype the second table trains.
-        student: channels, cells and reductions of what `train` trains.
+        student: channels, cells, reductions and stem of what `train` trains.
         size_tolerance: share by which a random genotype's parameters may differ.
     """
 
@@ -136,7 +136,7 @@ def draw(run: Run, workdir: Path, stages: Stages) -> None:
 
     if count(found) != wanted:
         raise UserError(
-            f"{trained} has {wanted} trainable parameters, but table.run.channels, cells and reductions give "
+            f"{trained} has {wanted} trainable parameters, but table.run.channels, cells, reductions and stem give "
             f"{count(found)} for its genotype. Give the table the same ones as train.run."
         )
     first = run.seed * MAX_DRAWS

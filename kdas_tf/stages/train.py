@@ -44,6 +44,7 @@ def run(
     channels: int = 64,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    stem: str = "inet4",
     drop_path: float = 0.0,
     pretrained: str | None = None,
     epochs: int = 200,
@@ -69,6 +70,7 @@ def run(
         channels: C of a network of cells.
         cells: number of cells.
         reductions: positions of the reduction cells, counted from 0.
+        stem: of networks of cells, one of `kdas_tf.models.stem.STEMS`.
         drop_path: probability towards which it grows linearly from 0 over the epochs (DARTS).
         pretrained: folder of a pretrain stage to start from.
         epochs: of training.
@@ -101,6 +103,7 @@ def run(
             channels=channels,
             cells=cells,
             reductions=reductions,
+            stem=stem,
             drop_path=drop_path,
         )
         configure_batch_norm(network, replicas=replicas())
@@ -221,6 +224,7 @@ def plan(
     channels: int = 64,
     cells: int = 8,
     reductions: Sequence[int] = PAPER_REDUCTIONS,
+    stem: str = "inet4",
     **arguments: Any,
 ) -> list[str]:
     """Says what the stage would do, with parameters where the architecture is known."""
@@ -236,5 +240,6 @@ def plan(
             channels=channels,
             cells=cells,
             reductions=reductions,
+            stem=stem,
         )
     return [f"trains {architecture or own}, {trainable_parameters(network) / 1e6:.2f} M trainable parameters, {epochs}"]

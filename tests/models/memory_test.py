@@ -31,6 +31,12 @@ def test_partial_channels_leave_a_kth_of_it_and_the_maps_that_are_pooled_beside(
     assert search_step_bytes(1, partial_channels=2, **size) == 4 * (kept + passing)
 
 
+def test_behind_a_stem_that_keeps_the_size_the_cells_work_at_sixteen_times_as_many_positions():
+    size = {"channels": 4, "cells": 2, "reductions": (1,)}
+    quarter = search_step_bytes(1, image_size=(64, 32), **size)
+    assert search_step_bytes(1, image_size=(64, 32), stem="cifar", **size) == 16 * quarter
+
+
 def test_sizes_that_the_stem_and_reductions_do_not_divide_are_rounded_up():
     odd = search_step_bytes(1, image_size=(33, 17), channels=4, cells=2, reductions=(1,))
     assert odd == search_step_bytes(1, image_size=(36, 20), channels=4, cells=2, reductions=(1,))

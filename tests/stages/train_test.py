@@ -78,6 +78,11 @@ def test_last_and_best_are_kept_with_their_numbers(tmp_path, data):
         assert content["parameters"] == sum(v.numpy().size for v in network.trainable_variables)
 
 
+def test_the_stem_is_an_argument_of_the_stage(tmp_path, data):
+    run(tmp_path, data, epochs=1, stem="cifar", architecture="DARTS_V2")
+    assert saved.load(tmp_path / "train").get_config()["stem"] == "cifar"
+
+
 @pytest.mark.slow
 def test_a_network_can_start_from_pre_trained_weights(tmp_path, data, capsys):
     run(tmp_path / "first", data, epochs=1)

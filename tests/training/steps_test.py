@@ -3,12 +3,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdas_tf.genotype import random_genotype
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.heads import ReIDOutput
 from kdas_tf.models.networks import Supernet
 from kdas_tf.models.teacher import TeacherTable
 from kdas_tf.training.callbacks import TemperatureCallback
+from kdas_tf.training.discretization import accuracy, discrete_alphas
 from kdas_tf.training.optimizers import adam, momentum_sgd
 from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
 from kdas_tf.training.steps import SearchModel, TrainingModel, gather, replicas
@@ -76,6 +78,18 @@ def test_two_devices_give_the_weights_and_alphas_of_one(stabilized, two_devices)
     assert one_history["temperature"] == [1.5, 0.0]
     for name, values in one_history.items():
         np.testing.assert_allclose(values, two_history[name], rtol=1e-4, err_msg=name)
+
+
+def test_the_drop_from_supernet_to_derived_network_is_the_same_on_two_devices(two_devices):
+    batches, alphas = [batch(0), batch(1)], discrete_alphas(random_genotype(0))
+    found = []
+    for strategy in (tf.distribute.get_strategy(), two_devices):
+        with strategy.scope():
+            supernet = search_model(0.0).network
+        before = np.array(supernet.variables[-1])
+        found.append([accuracy(supernet, batches, strategy=strategy, alphas=each) for each in (None, alphas)])
+        np.testing.assert_array_equal(before, np.array(supernet.variables[-1]))
+    assert found[0] == found[1]
 
 
 def test_gathered_features_carry_gradients_back_to_every_replica(two_devices):
