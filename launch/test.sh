@@ -26,4 +26,6 @@ python="$root/.venv/bin/python"
 stage "ruff check" "$python" -m ruff check
 stage "ruff format" "$python" -m ruff format --check
 stage "mypy" "$python" -m mypy
-stage "pytest" "$python" -m pytest "$@"
+# Two processes, for the tests are mostly tracing, which is one thread's work; a file's tests stay together, in its
+# order, so that what they share is made once, and long files do not come last.
+stage "pytest" "$python" -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

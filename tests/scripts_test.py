@@ -11,6 +11,7 @@ import pytest
 from tests.build_test import ROOT
 
 SCRIPTS = sorted([*(ROOT / "launch").glob("*.sh"), ROOT / ".ci" / "run"])
+PYTEST = "pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder"
 # What a working interpreter answers to set-up's questions, and an install that does nothing but be recorded.
 INTERPRETER = """#!/bin/bash
 case "$*" in
@@ -166,11 +167,11 @@ def test_every_requirement_has_an_exact_version():
 @pytest.mark.parametrize(
     ("failing", "status", "arguments", "commands"),
     [
-        ("nothing", 0, [], ["ruff check", "ruff format --check", "mypy", "pytest -m not slow"]),
-        ("nothing", 0, ["tests", "-k", "a b"], ["ruff check", "ruff format --check", "mypy", "pytest tests -k a b"]),
+        ("nothing", 0, [], ["ruff check", "ruff format --check", "mypy", f"{PYTEST} -m not slow"]),
+        ("nothing", 0, ["tests", "-k", "a b"], ["ruff check", "ruff format --check", "mypy", f"{PYTEST} tests -k a b"]),
         ("ruff format", 1, [], ["ruff check", "ruff format --check"]),
         ("mypy", 2, [], ["ruff check", "ruff format --check", "mypy"]),
-        ("pytest", 5, ["tests/none"], ["ruff check", "ruff format --check", "mypy", "pytest tests/none"]),
+        ("pytest", 5, ["tests/none"], ["ruff check", "ruff format --check", "mypy", f"{PYTEST} tests/none"]),
     ],
 )
 def test_the_checks_stop_at_the_first_that_fails(clone, tmp_path, failing, status, arguments, commands):
