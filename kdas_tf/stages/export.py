@@ -17,7 +17,7 @@ from kdas_tf.errors import UserError
 from kdas_tf.evaluation.cache import hash_files
 from kdas_tf.models import saved
 from kdas_tf.serving import checking, export, images, model_card, server_config, versions, warmup
-from kdas_tf.serving import lite as lite_files
+from kdas_tf.serving import runtimes as runtime_files
 from kdas_tf.serving.checking import Comparison
 from kdas_tf.serving.versions import Version
 from kdas_tf.settings import FILE as SETTINGS
@@ -27,7 +27,10 @@ from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.subjects import Judged
 
 RESULT = "export.json"
-FREE = ("model", "name", "version", "data_dir", "reader", "batch_sizes", "max_pixels", "base_path", "compared", "lite")
+FREE = (
+    *("model", "name", "version", "data_dir", "reader", "batch_sizes", "max_pixels", "base_path", "compared"),
+    "runtimes",
+)
 """A run exports as often as it is told to; what is there already, the stage itself finds out."""
 
 
@@ -43,7 +46,7 @@ def run(
     max_pixels: int = images.MAX_PIXELS,
     base_path: str = "/models",
     compared: int = 16,
-    lite: Sequence[str] = (),
+    runtimes: Sequence[str] = (),
 ) -> None:
     """Writes `NAME/VERSION/`, `models.config` and `batching.config`, and `export.json` last.
 
@@ -61,7 +64,7 @@ def run(
         max_pixels: height times width of an encoded image at most; a larger one is refused.
         base_path: where the server sees the stage's folder.
         compared: number of images to compare the embeddings on.
-        lite: kinds of LiteRT files to add, of `kdas_tf.serving.lite.KINDS`.
+        runtimes: other runtimes to add files for, of `kdas_tf.serving.runtimes.FILES`.
 
     Raises:
         UserError: there is nothing to export, it cannot be exported, or it does not give the same embeddings.
@@ -69,12 +72,12 @@ def run(
     since, root = time.monotonic(), workdir / "export"
     versions.check_name(name)
     server_config.check_batch_sizes(batch_sizes)
-    lite_files.check_kinds(lite)
+    runtime_files.check(runtimes)
     if compared < 1 or max_pixels < 1:
         raise UserError(f"Expected compared and max_pixels of at least 1, got {compared} and {max_pixels}.")
     folder = _network_folder(workdir, model)
     content: dict[str, Any] = {"name": name, "weights": hash_files(folder / saved.WEIGHTS), "max_pixels": max_pixels}
-    content |= {"batch_sizes": list(batch_sizes), "lite_kinds": list(lite)}
+    content |= {"batch_sizes": list(batch_sizes), "runtime_names": list(runtimes)}
     if _is_there(root, content, version):
         return
     data = _data(_run_of(folder), data_dir, reader)
@@ -84,7 +87,7 @@ def run(
         embedder.save(new.folder)
         comparison, kind = _compare(new, judged, data, compared)
         content |= _numbers(new, judged, comparison, kind)
-        content["lite"] = _lite(embedder, new, lite, comparison)
+        content["runtimes"] = _add_runtimes(judged, embedder, new, runtimes, comparison)
         content["warmup_requests"] = _warm_up(new, content)
         model_card.write(new.folder, _facts(content, judged, folder, workdir))
     server_config.write_models(root, versions.models(root), base_path=base_path)
@@ -170,15 +173,19 @@ def _numbers(new: Version, judged: Judged, comparison: Comparison, kind: str) ->
     }
 
 
-def _lite(embedder: export.Embedder, new: Version, kinds: Sequence[str], comparison: Comparison) -> dict[str, Any]:
-    measured = lite_files.write(embedder, new.folder, kinds, comparison.pixels, comparison.expected)
-    for kind, found in measured.items():
+def _add_runtimes(
+    judged: Judged, embedder: export.Embedder, new: Version, runtimes: Sequence[str], comparison: Comparison
+) -> dict[str, Any]:
+    measured = {}
+    for runtime in runtimes:
+        found = runtime_files.measure(runtime_files.write(judged.network, embedder, new.folder, runtime), comparison)
         print(
-            f"export: LiteRT {kind}, {found.bytes / 1e6:.1f} MB, {found.milliseconds:.1f} ms an image here, least "
-            f"cosine to the network's embeddings {found.cosine:.6f}",
+            f"export: {runtime}, {found.bytes / 1e6:.1f} MB, {found.milliseconds:.1f} ms an image here, least cosine "
+            f"to the network's embeddings {found.cosine:.6f}",
             flush=True,
         )
-    return {kind: found._asdict() for kind, found in measured.items()}
+        measured[runtime] = found._asdict()
+    return measured
 
 
 def _warm_up(new: Version, content: Mapping[str, Any]) -> int:

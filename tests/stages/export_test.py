@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pathlib
 import re
 import threading
 
@@ -164,6 +165,14 @@ def test_another_network_becomes_the_next_version(tmp_path):
     }
 
 
+def test_other_runtimes_get_copies(trained, tmp_path):
+    result = run(tmp_path, model=str(trained / "train"), runtimes=("onnx",))
+    copy = result["runtimes"]["onnx"]
+    path = pathlib.Path(result["path"]) / copy["file"]
+    assert path.stat().st_size == copy["bytes"]
+    assert copy["difference"] < 1e-5 < copy["milliseconds"]
+
+
 @pytest.mark.slow
 def test_a_network_of_mixed_precision_is_exported_in_float32(tmp_path):
     make_run(tmp_path, with_data=False)
@@ -188,6 +197,7 @@ def test_a_network_of_mixed_precision_is_exported_in_float32(tmp_path):
         ({"version": 0}, "Expected version to be a new number"),
         ({"batch_sizes": (4, 2)}, "ascending"),
         ({"compared": 0}, "at least 1"),
+        ({"runtimes": ("tensorrt",)}, "Expected runtimes to list some of onnx"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_in_one_line(arguments, message, tmp_path):

@@ -1,0 +1,119 @@
+"""Copies of an exported network for runtimes other than TensorFlow: which there are, writing, running and measuring."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from kdas_tf.errors import UserError
+from kdas_tf.serving import lite, onnx_files
+from kdas_tf.serving.checking import TOLERANCE, Comparison
+from kdas_tf.serving.export import Embedder
+
+FILES: Mapping[str, str] = {
+    "onnx": "float32.onnx",
+    "litert_float32": "float32.tflite",
+    "litert_float16": "float16.tflite",
+}
+"""What each runtime's file is called."""
+FOLDER = "assets.extra"
+
+
+class Runner(Protocol):
+    """Runs a file; `image_size` is (height, width) in pixels."""
+
+    image_size: tuple[int, int]
+
+    def __call__(self, images: npt.NDArray) -> npt.NDArray:
+        """Embeds images `[batch, height, width, 3]`, 0..255: `[batch, D]`, rows of length 1."""
+
+
+class Measured(NamedTuple):
+    """A copy, measured.
+
+    Attributes:
+        file: inside the SavedModel's folder.
+        bytes: its size.
+        milliseconds: median of the time that one image takes, on so many threads as the machine has cores.
+        cosine: the least similarity of an embedding to the network's, at most 1.
+        difference: the largest between numbers of embeddings of length 1.
+    """
+
+    file: str
+    bytes: int
+    milliseconds: float
+    cosine: float
+    difference: float
+
+
+def check(runtimes: Sequence[str]) -> None:
+    """Refuses runtimes that there are not, or whose packages are missing, before anything is done.
+
+    Raises:
+        UserError: as said.
+    """
+    if isinstance(runtimes, str) or not set(runtimes) <= set(FILES):
+        raise UserError(f"Expected runtimes to list some of {', '.join(FILES)}, got {runtimes!r}.")
+    if "onnx" in runtimes:
+        onnx_files.import_runtime()
+
+
+def write(network: keras.Model, embedder: Embedder, folder: Path, runtime: str) -> Path:
+    """Writes a network's copy for a runtime.
+
+    Args:
+        network: a `Student`, a `ResNet` or, for LiteRT, a `Teacher`.
+        embedder: made from it.
+        folder: of the SavedModel.
+        runtime: one of `FILES`.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the runtime cannot have this network.
+    """
+    path = folder / FOLDER / FILES[runtime]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if runtime == "onnx":
+        path.write_bytes(onnx_files.convert(network, embedder.image_size))
+    else:
+        path.write_bytes(lite.convert(embedder, runtime.removeprefix("litert_")))
+    return path
+
+
+def open_file(path: Path, threads: int | None = None) -> Runner:
+    """Opens an exported file; `threads` are those that work on an image, None for one a core.
+
+    Raises:
+        UserError: it cannot be run.
+    """
+    return lite.LiteRunner(path, threads) if path.suffix == ".tflite" else onnx_files.OnnxRunner(path, threads)
+
+
+def measure(path: Path, comparison: Comparison) -> Measured:
+    """Runs a copy on the images that the SavedModel was compared on.
+
+    Raises:
+        UserError: a float32 copy gives other embeddings than the network.
+    """
+    runner, rows, seconds = open_file(path), [], []
+    runner(comparison.pixels[:1])
+    for image in comparison.pixels:
+        since = time.perf_counter()
+        rows.append(runner(image[None])[0])
+        seconds.append(time.perf_counter() - since)
+    found = np.stack(rows)
+    difference = float(np.abs(found - comparison.expected).max())
+    if path.stem == "float32" and not difference <= TOLERANCE:  # also where it is not a number
+        raise UserError(
+            f"The embeddings of {path.name} differ by {difference:.1e} from the network's; {TOLERANCE} is allowed. "
+            "Nothing was exported. Please report this, with the network."
+        )
+    cosine = float((found * comparison.expected).sum(1).min())
+    file = f"{FOLDER}/{path.name}"
+    return Measured(file, path.stat().st_size, 1000 * float(np.median(seconds)), cosine, difference)
