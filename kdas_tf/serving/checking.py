@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kdas_tf.data import transforms
 from kdas_tf.errors import UserError
+from kdas_tf.serving import formats
 from kdas_tf.serving.export import OUTPUT
 
 TOLERANCE = 1e-5
@@ -78,4 +79,4 @@ def readable(paths: Sequence[str], number: int) -> list[bytes]:
     """The content of up to so many JPEG or PNG files, evenly spread over a list; others are passed over."""
     chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, number).astype(int))] if paths else []
     contents = [Path(path).read_bytes() for path in chosen if Path(path).is_file()]
-    return [content for content in contents if content.startswith((b"\xff\xd8\xff", b"\x89PNG"))]
+    return [content for content in contents if content.startswith((formats.JPEG, formats.PNG))]

@@ -3,13 +3,7 @@
 import tensorflow as tf
 
 from kdas_tf.data import transforms
-
-MAX_PIXELS = 1 << 25
-"""Of an encoded image, height times width: 34 megapixels, 400 MB as float32. A larger one is refused undecoded."""
-
-_JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER = 24  # bytes: signature, length and name of the first chunk, width, height
+from kdas_tf.serving.formats import JPEG, MAX_PIXELS, PNG, PNG_HEADER
 
 
 def resize(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
@@ -56,8 +50,8 @@ def decode(contents: tf.Tensor, image_size: tuple[int, int], *, max_pixels: int 
 
 
 def _checks(content: tf.Tensor, max_pixels: int) -> list[tf.Operation]:
-    is_jpeg = tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
-    is_png = (tf.strings.substr(content, 0, len(_PNG)) == _PNG) & (tf.strings.length(content) >= _PNG_HEADER)
+    is_jpeg = tf.strings.substr(content, 0, len(JPEG)) == JPEG
+    is_png = (tf.strings.substr(content, 0, len(PNG)) == PNG) & (tf.strings.length(content) >= PNG_HEADER)
     known = tf.debugging.Assert(
         is_jpeg | is_png,
         ["Expected the bytes of a JPEG or PNG file, got", tf.strings.length(content), "bytes of something else."],

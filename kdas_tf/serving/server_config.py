@@ -1,7 +1,7 @@
-"""What TensorFlow Serving is started with: which models there are, and how requests are put into batches.
+"""What TensorFlow Serving is started with: which models there are, how requests are put into batches, what is counted.
 
-The files are text protos: `tensorflow.serving.ModelServerConfig` (--model_config_file) and
-`tensorflow.serving.BatchingParameters` (--batching_parameters_file).
+The files are text protos: `tensorflow.serving.ModelServerConfig` (--model_config_file), `BatchingParameters`
+(--batching_parameters_file) and `MonitoringConfig` (--monitoring_config_file) of the same package.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,9 @@ from kdas_tf.errors import UserError
 
 MODELS = "models.config"
 BATCHING = "batching.config"
+MONITORING = "monitoring.config"
+METRICS = "/monitoring/prometheus/metrics"
+"""Where a server tells its counts, on the port of its REST interface."""
 
 _BATCHING = """\
 # How requests are put into batches, with --enable_batching. All images of a batch must be of one size: send them
@@ -81,6 +84,11 @@ def write_batching(
         sizes="\n".join(f"allowed_batch_sizes: {size}" for size in batch_sizes),
     )
     _write(root / BATCHING, text)
+
+
+def write_monitoring(root: Path) -> None:
+    """Writes `monitoring.config`: a server tells Prometheus how many requests it had, and how long they took."""
+    _write(root / MONITORING, f'prometheus_config {{\n  enable: true\n  path: "{METRICS}"\n}}\n')
 
 
 def _write(path: Path, text: str) -> None:

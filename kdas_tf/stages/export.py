@@ -48,7 +48,7 @@ def run(
     compared: int = 16,
     runtimes: Sequence[str] = (),
 ) -> None:
-    """Writes `NAME/VERSION/`, `models.config` and `batching.config`, and `export.json` last.
+    """Writes `NAME/VERSION/`, `models.config`, `batching.config` and `monitoring.config`, and `export.json` last.
 
     The exported model is float32, whatever precision the network was trained in. Nothing is exported if this network
     was exported last, with the same arguments, unless `version` asks for it.
@@ -92,6 +92,7 @@ def run(
         model_card.write(new.folder, _facts(content, judged, folder, workdir))
     server_config.write_models(root, versions.models(root), base_path=base_path)
     server_config.write_batching(root, batch_sizes)
+    server_config.write_monitoring(root)
     content |= {"path": str(new.final), "sha256": hash_files(new.final)}
     content["bytes"] = sum(path.stat().st_size for path in new.final.rglob("*") if path.is_file())
     print(

@@ -9,9 +9,11 @@ from kdas_tf.serving import server_config
 WRAPPED = ["max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"]
 
 
+kinds = descriptor_pb2.FieldDescriptorProto
+
+
 @pytest.fixture(scope="module")
 def batching_parameters():
-    kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="batching_parameters.proto", package="tensorflow.serving")
     file.syntax = "proto3"
     file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
@@ -42,6 +44,33 @@ def test_the_server_reads_how_to_make_batches(tmp_path, batching_parameters):
     content = text_format.Parse((tmp_path / "batching.config").read_text(), batching_parameters())
     assert [getattr(content, name).value for name in WRAPPED] == [12, 500, 7, 3]
     assert list(content.allowed_batch_sizes) == [1, 4, 12]  # the last must be the largest batch
+
+
+@pytest.fixture(scope="module")
+def monitoring_config():
+    """Made of monitoring_config.proto's fields, which tensorflow-serving-api does not contain either."""
+    file = descriptor_pb2.FileDescriptorProto(name="monitoring_config.proto", package="tensorflow.serving")
+    file.syntax = "proto3"
+    prometheus = file.message_type.add(name="PrometheusConfig")
+    prometheus.field.add(name="enable", number=1, type=kinds.TYPE_BOOL, label=kinds.LABEL_OPTIONAL)
+    prometheus.field.add(name="path", number=2, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
+    file.message_type.add(name="MonitoringConfig").field.add(
+        name="prometheus_config",
+        number=1,
+        type=kinds.TYPE_MESSAGE,
+        type_name=".tensorflow.serving.PrometheusConfig",
+        label=kinds.LABEL_OPTIONAL,
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.MonitoringConfig"))
+
+
+def test_the_server_reads_that_it_must_count(tmp_path, monitoring_config):
+    server_config.write_monitoring(tmp_path)
+    content = text_format.Parse((tmp_path / "monitoring.config").read_text(), monitoring_config())
+    assert content.prometheus_config.enable
+    assert content.prometheus_config.path == "/monitoring/prometheus/metrics"  # TensorFlow Serving's default
 
 
 @pytest.mark.parametrize("sizes", [(), (0, 1), (2, 1), (1, 1)])

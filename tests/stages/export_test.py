@@ -104,7 +104,7 @@ def test_a_run_is_exported_with_all_its_papers(trained, exported):
     assert result["compared_on"].endswith(" photographs")
     assert 0 < result["difference"] < 1e-5
     assert result["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    expected = {"kdas_reid", "models.config", "batching.config", "export.json"}
+    expected = {"kdas_reid", "models.config", "batching.config", "monitoring.config", "export.json"}
     assert {path.name for path in (trained / "export").iterdir()} == expected
     assert files_of(folder / "assets.extra") >= {"model_card.md", "genotype.png"}
     assert result["weights"] in card(result)

@@ -1,0 +1,244 @@
+"""TensorFlow Serving's two interfaces around an exported model, on real sockets of this machine.
+
+The serving binary cannot be had everywhere. What is real here: the SavedModel, the messages and the service of
+tensorflow-serving-api, gRPC, HTTP. What is rebuilt from TensorFlow Serving's sources: which error a request gets
+(`predict_util.cc`, `json_tensor.cc`, `http_server.cc`, `shared_batch_scheduler.h`).
+
+    python -m tests.serving.servers runs/search/export --grpc_port=8500 --rest_port=8501
+"""
+
+import argparse
+import base64
+import concurrent.futures
+import contextlib
+import http.server
+import json
+import re
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.config import model_server_config_pb2
+
+Code = grpc.StatusCode
+# http_server.cc, ToHTTPStatusCode.
+HTTP = {
+    Code.INVALID_ARGUMENT: 400, Code.FAILED_PRECONDITION: 400, Code.OUT_OF_RANGE: 400, Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403, Code.NOT_FOUND: 404, Code.RESOURCE_EXHAUSTED: 429, Code.INTERNAL: 500,
+    Code.UNIMPLEMENTED: 501, Code.UNAVAILABLE: 503, Code.DEADLINE_EXCEEDED: 504,
+}  # fmt: skip
+
+
+class StatusError(Exception):
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+class Served:
+    """The models of an export's folder, as its configuration says.
+
+    A test can make it worse: `faults` are codes that the next requests get, `delay` seconds that every answer takes,
+    `change` a function of the answer's array, `as_fields` the other way to write a tensor.
+    """
+
+    def __init__(self, root):
+        config = text_format.Parse((root / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
+        self.largest = int(re.search(r"max_batch_size \{ value: (\d+)", (root / "batching.config").read_text())[1])
+        self.models = {}
+        for model in config.model_config_list.config:
+            versions = sorted(int(folder.name) for folder in (root / model.name).iterdir())
+            loaded = tf.saved_model.load(str(root / model.name / str(versions[-1])))
+            self.models[model.name] = versions[-1], loaded
+        self.calm()
+
+    def calm(self):
+        self.faults, self.delay, self.change, self.as_fields, self.requests = [], 0.0, None, False, []
+
+    def predict(self, name, version, signature, inputs):
+        """The outputs and the version, or an error as TensorFlow Serving gives."""
+        self.requests.append({key: len(value) if value.ndim else None for key, value in inputs.items()})
+        if self.faults:
+            raise StatusError(self.faults.pop(0), "told to fail")
+        deadline = time.monotonic() + self.delay
+        while self.delay and time.monotonic() < deadline:  # ends early when a test has seen enough
+            time.sleep(0.01)
+        if name not in self.models or version not in (None, self.models[name][0]):
+            which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {which}")
+        number, model = self.models[name]
+        if signature not in model.signatures:
+            raise StatusError(Code.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.')
+        return number, self._run(model.signatures[signature], inputs)
+
+    def _run(self, function, inputs):
+        wanted = function.structured_input_signature[1]
+        if set(inputs) != set(wanted):
+            raise StatusError(Code.INVALID_ARGUMENT, f"input size does not match signature: {sorted(inputs)}")
+        for key, value in inputs.items():
+            dtype = tf.string if value.dtype == object else tf.as_dtype(value.dtype)
+            if dtype != wanted[key].dtype:
+                raise StatusError(Code.INVALID_ARGUMENT, f"Expects {wanted[key].dtype} but {dtype} is provided")
+            if value.ndim and len(value) > self.largest:
+                limit = f"is larger than maximum input batch size {self.largest}"
+                raise StatusError(Code.INVALID_ARGUMENT, f"Task size {len(value)} {limit}")
+        try:
+            outputs = function(**{key: tf.constant(value, wanted[key].dtype) for key, value in inputs.items()})
+        except tf.errors.OpError as error:
+            raise StatusError(code_of(error), error.message) from error
+        except (ValueError, TypeError) as error:  # a shape that the signature excludes
+            raise StatusError(Code.INVALID_ARGUMENT, str(error)) from error
+        arrays = {key: value.numpy() for key, value in outputs.items()}
+        return {key: self.change(value) for key, value in arrays.items()} if self.change else arrays
+
+
+def code_of(error):
+    return next(code for code in Code if code.value[0] == error.error_code)
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """TensorFlow Serving's gRPC service; of its methods, the one that clients use."""
+
+    def __init__(self, served):
+        self.served = served
+
+    def Predict(self, request, context):  # its name in prediction_service.proto
+        spec = request.model_spec
+        version = spec.version.value if spec.HasField("version") else None
+        try:
+            inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+            number, outputs = self.served.predict(spec.name, version, spec.signature_name or "serving_default", inputs)
+        except StatusError as error:
+            context.abort(error.code, error.message)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.CopyFrom(spec)
+        response.model_spec.version.value = number
+        for name, array in outputs.items():
+            if not request.output_filter or name in request.output_filter:
+                response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
+                if self.served.as_fields:
+                    response.outputs[name].ClearField("tensor_content")
+                    response.outputs[name].float_val.extend(array.ravel().tolist())
+        return response
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """TensorFlow Serving's REST interface: `:predict` in the row format, and the state of a model."""
+
+    protocol_version = "HTTP/1.1"
+    served: Served
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        found = re.fullmatch(r"/v1/models/([^/:]+)(/metadata)?", self.path)
+        if found and found[1] in self.served.models:
+            state = {"version": str(self.served.models[found[1]][0]), "state": "AVAILABLE"}
+            self.reply(200, {"model_version_status": [state]})
+        else:
+            self.reply(404, {"error": f"Could not find any versions of model {self.path}"})
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        found = re.fullmatch(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:predict", self.path)
+        if not found:
+            self.reply(400, {"error": f"Malformed request: POST {self.path}"})
+            return
+        try:
+            outputs = self.predict(found[1], int(found[2]) if found[2] else None, body)
+        except StatusError as error:
+            self.reply(HTTP[error.code], {"error": error.message})
+            return
+        (array,) = outputs.values()  # of one output, its rows alone (json_tensor.cc)
+        self.reply(200, {"predictions": array.tolist()})
+
+    def predict(self, name, version, body):
+        try:
+            request = json.loads(body)
+            instances = request["instances"]
+            signature = request.get("signature_name", "serving_default")
+        except (ValueError, KeyError, TypeError) as error:
+            raise StatusError(Code.INVALID_ARGUMENT, f"JSON Parse error: {error}") from error
+        if not isinstance(instances, list) or not instances:
+            raise StatusError(Code.INVALID_ARGUMENT, 'JSON Value: "instances" is not a list, or an empty one')
+        model = self.served.models.get(name)
+        if model and signature not in model[1].signatures:
+            message = f'Serving signature name: "{signature}" not found in signature def'
+            raise StatusError(Code.INVALID_ARGUMENT, message)
+        wanted = list(model[1].signatures[signature].structured_input_signature[1]) if model else ["any"]
+        # With one input, an instance is its value or an object with its name (json_tensor.cc).
+        named = [i if isinstance(i, dict) and "b64" not in i else {wanted[0]: i} for i in instances]
+        try:
+            inputs = {key: as_array([instance[key] for instance in named]) for key in named[0]}
+        except (KeyError, ValueError, TypeError) as error:
+            raise StatusError(Code.INVALID_ARGUMENT, f"Failed to process element: {error}") from error
+        return self.served.predict(name, version, signature, inputs)[1]
+
+    def reply(self, status, content):
+        body = json.dumps(content).encode()
+        with contextlib.suppress(ConnectionError):  # a client whose deadline has passed is gone
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+
+def as_array(values):
+    """The values of one input; object arrays, because numpy cuts zero bytes off the end of a file."""
+    values = [base64.b64decode(value["b64"], validate=True) if isinstance(value, dict) else value for value in values]
+    return np.array(values, object if isinstance(values[0], (bytes, str)) else np.uint8)
+
+
+@contextlib.contextmanager
+def serving_grpc(served, port=0):
+    """Gives the port."""
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+        server = grpc.server(threads, options=options)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(served), server)
+        bound = server.add_insecure_port(f"127.0.0.1:{port}")
+        server.start()
+        try:
+            yield bound
+        finally:
+            server.stop(grace=0).wait()
+
+
+@contextlib.contextmanager
+def serving_rest(served, port=0):
+    """Gives the port."""
+    handler = type("Handler", (Handler,), {"served": served})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def main():
+    flags = argparse.ArgumentParser()
+    flags.add_argument("export", type=Path)
+    flags.add_argument("--grpc_port", type=int, default=8500)
+    flags.add_argument("--rest_port", type=int, default=8501)
+    flags.add_argument("--delay", type=float, default=0.0)
+    given = flags.parse_args()
+    served = Served(given.export)
+    served.delay = given.delay
+    with serving_grpc(served, given.grpc_port) as port, serving_rest(served, given.rest_port) as rest:
+        print(f"serving {', '.join(served.models)} at grpc://localhost:{port} and http://localhost:{rest}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
