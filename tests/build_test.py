@@ -21,6 +21,7 @@ DISTRIBUTIONS = {
     "google.cloud.aiplatform": "google-cloud-aiplatform",
     "google.cloud.storage": "google-cloud-storage",
     "google.protobuf": "protobuf",
+    "grpc": "grpcio",
     "sklearn": "scikit-learn",
     "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "pyyaml",

@@ -14,12 +14,18 @@ import numpy.typing as npt
 
 from kdas_tf.errors import UserError
 from kdas_tf.serving import client_images, client_retry, formats
-from kdas_tf.serving.client_answers import Refused, ServerError, Unavailable, UnknownModel
+from kdas_tf.serving.client_answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer
 from kdas_tf.serving.client_images import Image, Photograph
 
 __all__ = ["Client", "ServerError", "Unavailable"]
 
 _PORTS = {"grpc": 8500, "http": 8501, "https": 443}  # TensorFlow Serving's, and that of a proxy with a certificate
+
+# What to do about a server's message.
+_HINTS = {
+    "batch size": " Give a smaller batch_size.",
+    "signature": " Is it a model that kdas_tf exported?",
+}
 
 
 class Client:
@@ -120,10 +126,14 @@ class Client:
             raise UserError(
                 f"{self.server} serves no model {self.model!r}: {error}. models.config beside the export has the names."
             ) from error
+        except WrongServer as error:
+            raise UserError(
+                f"{self.server} is no TensorFlow Serving, or does not let this client in: {error}. Check the address."
+            ) from error
         except Refused as error:
             names = ", ".join(photograph.name for photograph in batch[:3])
             more = f" and {len(batch) - 3} more" if len(batch) > 3 else ""
-            hint = " Give a smaller batch_size." if "batch size" in str(error) else ""
+            hint = next((hint for part, hint in _HINTS.items() if part in str(error)), "")
             raise UserError(f"{self.server} refused {names}{more}: {error}.{hint}") from error
         except ServerError as error:
             raise type(error)(f"{self.server}: {error}") from error

@@ -45,6 +45,10 @@ class UnknownModel(Refused):
     """The server has no such model, or not that version of it."""
 
 
+class WrongServer(Refused):
+    """It is not TensorFlow Serving, or something in front of it lets nobody in."""
+
+
 def told(text: str | None) -> str:
     """A server's message as one line for people: short, without nodes of graphs and without control characters."""
     text = re.sub(r"\[\[\{\{.*?\}\}\]\]", " ", str(text or "no reason given"), flags=re.DOTALL)

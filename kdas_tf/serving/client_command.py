@@ -112,7 +112,10 @@ def distances(embeddings: npt.NDArray[np.float32], kind: str) -> npt.NDArray[np.
 def lines(names: Sequence[str], apart: npt.NDArray, kind: str, threshold: Threshold | None) -> Iterator[str]:
     """What is printed for people: a matrix of few photographs, or each one's nearest of many."""
     same = apart <= threshold.value if threshold is not None else np.zeros(apart.shape, bool)
-    yield f"{kind} distances, from {'0 to 2' if kind == 'cosine' else '0 to 2, Euclidean'}: the nearer, the more alike"
+    if len(names) == 1:
+        yield "One photograph: nothing to compare it with."
+        return
+    yield f"{kind} distances, from 0 (alike) to 2:"
     left = max(map(len, names))
     digits = len(str(len(names)))
 

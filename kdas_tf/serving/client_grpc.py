@@ -7,14 +7,12 @@ import numpy as np
 
 from kdas_tf.serving import client_answers as answers
 from kdas_tf.serving import client_messages as messages
-from kdas_tf.serving.client_answers import Answer, Refused, ServerError, Unavailable, UnknownModel, told
+from kdas_tf.serving.client_answers import Answer, Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
 
 _Code = grpc.StatusCode
 _UNAVAILABLE = {_Code.UNAVAILABLE, _Code.RESOURCE_EXHAUSTED}
-_REFUSED = {
-    _Code.INVALID_ARGUMENT, _Code.FAILED_PRECONDITION, _Code.OUT_OF_RANGE, _Code.UNIMPLEMENTED,
-    _Code.UNAUTHENTICATED, _Code.PERMISSION_DENIED,
-}  # fmt: skip
+_REFUSED = {_Code.INVALID_ARGUMENT, _Code.FAILED_PRECONDITION, _Code.OUT_OF_RANGE}
+_WRONG_SERVER = {_Code.UNIMPLEMENTED, _Code.UNAUTHENTICATED, _Code.PERMISSION_DENIED}
 _OPTIONS = (
     ("grpc.enable_retries", 0),  # client_retry.py does that
     ("grpc.enable_http_proxy", 0),  # as over REST: photographs of people go to the server that was named, directly
@@ -79,14 +77,18 @@ class GrpcTransport:
 
 
 def _explained(error: Any, timeout: float) -> Exception:
-    code, details = error.code(), told(error.details())
+    code = error.code()
+    # With several addresses, as of "localhost", gRPC tells what became of one of them.
+    details = told(error.details()).split("last error: ")[-1].rstrip(".")
     if code == _Code.NOT_FOUND:
         return UnknownModel(details)
     if code in _REFUSED:
         return Refused(f"{details} ({code.name})")
+    if code in _WRONG_SERVER:
+        return WrongServer(f"{details} ({code.name})")
     if code in _UNAVAILABLE:
-        hint = " Is this the port of its REST interface, with http://?" if "HTTP/2" in details else ""
-        return Unavailable(f"{details} ({code.name}).{hint}")
+        hint = "; is this the port of its REST interface, with http://?" if "HTTP/2" in details else ""
+        return Unavailable(f"{details} ({code.name}{hint})")
     if code == _Code.DEADLINE_EXCEEDED:
         return ServerError(f"no answer within {timeout:.3g} s. Is it reachable, and is a batch too much for it?")
     return ServerError(f"{details} ({code.name})")

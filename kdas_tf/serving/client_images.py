@@ -69,14 +69,15 @@ def _read(image: Image, position: int, max_pixels: int, max_bytes: int) -> Photo
 
 def _content(path: Path, max_bytes: int) -> bytes:
     try:
-        if not path.exists():
-            raise UserError(f"Expected a JPEG or PNG file, but there is no {path}.")
-        if not path.is_file():
-            raise UserError(f"Expected a JPEG or PNG file, but {path} is a folder or a device. Name its files.")
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)  # no more of a file that is refused anyway
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(max_bytes + 1)  # no more of a file that is refused anyway
+        there = path.exists()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    if there:
+        raise UserError(f"Expected a JPEG or PNG file, but {path} is a folder or a device. Name its files.")
+    raise UserError(f"Expected a JPEG or PNG file, but there is no {path}.")
 
 
 def _check(name: str, content: bytes, max_pixels: int, max_bytes: int) -> None:

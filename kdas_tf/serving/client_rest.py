@@ -15,7 +15,7 @@ import urllib3
 from urllib3 import exceptions
 
 from kdas_tf.serving import client_answers as answers
-from kdas_tf.serving.client_answers import Answer, Refused, ServerError, Unavailable, UnknownModel, told
+from kdas_tf.serving.client_answers import Answer, Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
 
 _CHUNK = 1 << 16
 
@@ -81,7 +81,8 @@ class RestTransport:
 
 
 def _explained(error: exceptions.HTTPError, timeout: float) -> Exception:
-    reason = told(str(error).split(": ", 1)[-1])
+    # urllib3 puts the connection before what happened to it.
+    reason = told(str(error).partition("): ")[2] or str(error))
     if isinstance(error, exceptions.NameResolutionError):
         return ServerError(f"there is no such host ({reason})")
     if isinstance(error, exceptions.NewConnectionError):
@@ -103,11 +104,12 @@ def _refusal(status: int, content: bytes) -> Exception:
     reason = f"{told(message)} (HTTP {status})" if message else f"HTTP {status}"
     if status in (429, 503):
         return Unavailable(reason)
-    if status == 404:
+    if status == 404 and message:
         return UnknownModel(reason)
-    if 400 <= status < 500 and status not in (408, 499):
+    if status == 400 or status == 413:
         return Refused(reason)
-    return ServerError(reason)
+    # Before 200 and 500, and without TensorFlow Serving's body: a web server, a proxy that wants a password.
+    return WrongServer(reason) if status < 500 and status not in (408, 499) else ServerError(reason)
 
 
 def _message(content: bytes) -> str | None:

@@ -1,5 +1,8 @@
 """The client against servers on real sockets: gRPC with tensorflow-serving-api's service, and REST."""
 
+import contextlib
+import http.server
+import os
 import socket
 import subprocess
 import sys
@@ -177,7 +180,7 @@ def test_the_rest_server_refuses_a_body_that_is_no_request(body, ports):
         ([GOOD, b""], "image 1 is empty"),
         ([HUGE], "1 to 33,554,432 pixels, but image 0 has 10000 x 10000"),
         (["/no/such/file.jpg"], "there is no /no/such/file.jpg"),
-        (["/tmp"], "is a folder"),
+        ([os.curdir], r"^Expected a JPEG or PNG file, but \. is a folder or a device"),
         ([GOOD + bytes(1 << 25)], "at most 33,554,432 bytes"),
         ([PHOTOGRAPHS[0].astype(np.float32)], r"array 0 is float32 \[40, 20, 3\]"),
         ([np.zeros((0, 4, 3), np.uint8)], "has 4 x 0"),
@@ -358,6 +361,83 @@ def test_the_other_interfaces_port_is_noticed(ports, scheme):
         pytest.raises(ServerError, match=f"{other}://"),
     ):
         client.embed([GOOD])
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A web server that knows nothing of models."""
+
+    answer = 404
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.answer)
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"<html>" if self.answer != 200 else b'{"a":1')
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "reason"),
+    [
+        (200, ServerError, "is it TensorFlow Serving"),
+        (301, UserError, "is no TensorFlow Serving.*HTTP 301"),
+        (401, UserError, "does not let this client in.*HTTP 401"),
+        (404, UserError, "is no TensorFlow Serving.*HTTP 404"),
+        (502, ServerError, "HTTP 502"),
+    ],
+)
+def test_another_web_server_is_noticed(answer, error, reason):
+    handler = type("Answering", (Page,), {"answer": answer})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        address = f"http://localhost:{server.server_address[1]}"
+        with Client(address, retries=0) as client, pytest.raises(error, match=reason):
+            client.embed([GOOD])
+        server.shutdown()
+        thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"
+
+
+def answering(listening, parts, seconds):
+    """Answers one connection with parts of bytes, waiting between them, and closes it."""
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(1 << 20)
+        for part in parts:
+            with contextlib.suppress(OSError):
+                connection.sendall(part)
+            time.sleep(seconds)
+
+
+@pytest.mark.parametrize(
+    ("parts", "seconds", "error", "reason"),
+    [
+        (
+            [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", *[b" "] * 40],
+            0.05,
+            ServerError,
+            r"no answer within 0\.4 s",
+        ),
+        ([], 0, Unavailable, "closed before an answer"),
+        ([HEAD + b"[["], 0, ServerError, "IncompleteRead"),
+    ],
+)
+def test_an_answer_that_drips_or_breaks_off_is_an_error_in_time(parts, seconds, error, reason):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answering, args=(listening, parts, seconds))
+        thread.start()
+        since = time.monotonic()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with Client(address, retries=0, timeout=0.4) as client, pytest.raises(error, match=reason):
+            client.embed([GOOD])
+        assert time.monotonic() - since < 1.5
+        thread.join()
 
 
 def test_many_threads_may_use_one_client(client):
