@@ -114,9 +114,9 @@ def test_thresholds_of_an_evaluation_are_used(server, photographs, expected, cap
     apart = expected if distance == "cosine" else np.sqrt(2 * expected)
     pairs = np.sort(apart[np.triu_indices(3, 1)]).astype(np.float32)
     collected = verification.Verification(max_fpr=1.0, distance=distance)
-    # One of three pairs of different people may be accepted, which the pair in the middle is not.
+    # One of three pairs of different people may be accepted; the next one is between our first and our second pair.
     collected.begin(3)
-    collected.add(0, np.array([*pairs, 0], np.float32), np.array([3]))
+    collected.add(0, np.array([pairs[0], pairs[:2].mean(), pairs[2], 0], np.float32), np.array([3]))
     collected.result().save("verification.json")
     code, out, err = run(capsys, server, *photographs, "--verification=verification.json", "--fpr=0.4")
     assert (code, err) == (0, "")

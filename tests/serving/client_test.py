@@ -288,11 +288,11 @@ def test_other_errors_are_not_asked_about_again(client, served, code, error):
 
 def test_no_answer_in_time_is_an_error_in_time(address, served):
     with Client(address, timeout=0.3) as client:
-        served.delay = 1.0
+        served.delay = 5.0
         since = time.monotonic()
         with pytest.raises(ServerError, match=r"no answer within 0\.3 s"):
             client.embed([GOOD])
-        assert time.monotonic() - since < 0.9
+        assert time.monotonic() - since < 4
         served.delay = 0.0
     with Client(address) as client:
         assert is_usable(client)
@@ -303,13 +303,13 @@ def test_retries_and_further_batches_end_with_the_deadline(address, served):
     since = time.monotonic()
     with Client(address, deadline=0.5, retries=99) as client, pytest.raises(Unavailable, match="until the deadline"):
         client.embed([GOOD])
-    assert time.monotonic() - since < 1.0
+    assert time.monotonic() - since < 5  # 99 retries would take minutes
     served.calm()
     served.delay = 0.2
     with Client(address, deadline=0.5, batch_size=1) as client:
         with pytest.raises(ServerError, match=r"no answer within|no time is left"):
             client.embed([GOOD] * 20)
-        assert 2 <= len(served.requests) <= 4
+        assert 1 <= len(served.requests) <= 4
         served.calm()
         assert is_usable(client)
 
@@ -408,11 +408,13 @@ def answering(listening, parts, seconds):
     """Answers one connection with parts of bytes, waiting between them, and closes it."""
     connection, _ = listening.accept()
     with connection:
-        connection.recv(1 << 20)
-        for part in parts:
-            with contextlib.suppress(OSError):
+        request = b""
+        while not request.endswith(b"]}"):  # closing before all is read would break the connection off
+            request += connection.recv(1 << 16)
+        with contextlib.suppress(OSError):  # the client has seen enough
+            for part in parts:
                 connection.sendall(part)
-            time.sleep(seconds)
+                time.sleep(seconds)
 
 
 @pytest.mark.parametrize(
@@ -436,7 +438,7 @@ def test_an_answer_that_drips_or_breaks_off_is_an_error_in_time(parts, seconds, 
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with Client(address, retries=0, timeout=0.4) as client, pytest.raises(error, match=reason):
             client.embed([GOOD])
-        assert time.monotonic() - since < 1.5
+        assert time.monotonic() - since < 4
         thread.join()
 
 
