@@ -24,7 +24,7 @@ _PORTS = {"grpc": 8500, "http": 8501, "https": 443}  # TensorFlow Serving's, and
 # What to do about a server's message.
 _HINTS = {
     "batch size": " Give a smaller batch_size.",
-    "signature": " Is it a model that kdas_tf exported?",
+    '"embed_jpeg" not found': " Is it a model that kdas_tf exported?",
 }
 
 

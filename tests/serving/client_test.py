@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import zlib
 
 import grpc
@@ -233,6 +234,19 @@ def test_another_model_than_the_expected_is_an_error_at_once(address, served, ar
     assert len(served.requests) == 1
     with Client(address, width=96, version=3) as client:
         assert is_usable(client)
+
+
+def test_a_model_that_was_exported_by_something_else_is_said(client, served):
+    loaded = served.models["kdas_reid"]
+    served.models["kdas_reid"] = 3, types.SimpleNamespace(signatures={"serving_default": None})
+    try:
+        with pytest.raises(UserError, match=r"\"embed_jpeg\" not found.*Is it a model that kdas_tf exported\?$"):
+            client.embed([GOOD])
+    finally:
+        served.models["kdas_reid"] = loaded
+    with pytest.raises(UserError, match=r"\)\.$"):  # no such question where the photograph is to blame
+        client.embed([GOOD[:200]])
+    assert is_usable(client)
 
 
 def test_a_server_that_is_down_is_said_and_one_that_comes_back_is_found(served, address):
