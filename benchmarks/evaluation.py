@@ -7,21 +7,14 @@ Prints a table, and the same as JSON on the last line.
 
 import argparse
 import json
-import os
-import platform
-import resource
-import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search_step import cpu_name
+import processes
+from processes import cpu_seconds, peak_memory
 
-ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 512  # numbers in a feature
-THREADS = 2
 BLOCK = 4096  # features made at a time
 PRODUCT = 1 << 28  # bytes that the product alone makes at a time, as many as the evaluation
 KINDS = {
@@ -159,34 +152,17 @@ def measure(kind: str, case: Case) -> dict[str, float]:
     }
 
 
-def cpu_seconds() -> float:
-    """Seconds that all threads of this process have used so far, in the program and in the system for it."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def run(kind: str, name: str, rounds: int) -> dict[str, float]:
     """Measures in processes of their own, so that the peak memory is theirs; medians over the rounds.
 
     Raises:
         SystemExit: a process failed; its last lines are shown.
     """
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     results = []
     for number in range(rounds):
-        print(f"measuring {name}, {KINDS[kind]}, round {number + 1} of {rounds} ...", file=sys.stderr, flush=True)
-        command = [sys.executable, __file__, "--worker", kind, "--cases", name]
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if process.returncode:
-            raise SystemExit(f"{KINDS[kind]} failed for {name}:\n{process.stderr[-2000:]}")
-        results.append(json.loads(process.stdout.splitlines()[-1]))
-    return {key: statistics.median(each[key] for each in results) for key in results[0]}
+        processes.progress(f"measuring {name}, {KINDS[kind]}, round {number + 1} of {rounds} ...")
+        results.append(processes.measure(["--worker", kind, "--cases", name], f"{KINDS[kind]}, {name},"))
+    return processes.medians(results)
 
 
 def compare(name: str, case: Case, rounds: int) -> dict[str, Any]:
@@ -276,8 +252,7 @@ def main() -> None:
     print_table(results)
     if arguments.plot:
         draw(results, arguments.plot)
-    host = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": THREADS, "python": platform.python_version()}
-    print(json.dumps({"benchmark": "evaluation", "host": host, "results": results}))
+    processes.print_json("evaluation", results)
 
 
 if __name__ == "__main__":

@@ -9,27 +9,22 @@ Prints a table, and the same as JSON on the last line. Sizes are QUERIESxGALLERY
 import argparse
 import json
 import os
-import platform
 import re
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from search_step import cpu_name
+import processes
+from processes import peak_memory
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZES = ("3368x19732", "11659x82161")  # Market-1501, MSMT17
 PLAIN = "1000x4000"
 QUICK = ("100x500", "150x1000")
 GROWTH = ("6000x40000",)  # beside the sizes above, for the plot
 PLAIN_GROWTH = ("500x2000", "2000x8000")
 WIDTH = 512  # numbers in a feature
-THREADS = 2
 PEOPLE = 20  # photographs of a person, on average; most have 12 to 30
 SPREAD = 2.0  # of a person's photographs, over that of people: cosine 0.2 within a person, 0 between
 ROWS = 256  # queries whose distances are made at a time
@@ -125,35 +120,19 @@ def measure(kind: str, size: str, no_faiss: bool, output: Path | None) -> dict[s
     }
 
 
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    try:
-        # Not getrusage: on Linux its number starts at what the parent process had.
-        return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0])
-    except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def run(kind: str, size: str, arguments: argparse.Namespace, output: Path | None = None) -> dict[str, float]:
     """Measures in processes of their own, so that the peak memory is theirs; medians over the rounds.
 
     Raises:
         SystemExit: a process failed; its last lines are shown.
     """
-    command = [sys.executable, __file__, "--worker", kind, "--sizes", size]
+    command = ["--worker", kind, "--sizes", size]
     command += ["--no_faiss"] * arguments.no_faiss + (["--output", str(output)] if output else [])
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    environment = os.environ | dict.fromkeys(threads, str(THREADS))
-    environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     rounds = []
     for number in range(arguments.rounds):
-        print(f"measuring {kind} {size}, round {number + 1} of {arguments.rounds} ...", file=sys.stderr, flush=True)
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if process.returncode:
-            raise SystemExit(f"{kind} failed at size {size}:\n{process.stderr[-2000:]}")
-        rounds.append(json.loads(process.stdout.splitlines()[-1]))
-    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+        processes.progress(f"measuring {kind} {size}, round {number + 1} of {arguments.rounds} ...")
+        rounds.append(processes.measure(command, f"{kind} at size {size}"))
+    return processes.medians(rounds)
 
 
 def compare(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -239,8 +218,7 @@ def main() -> None:
     print_table(results, name)
     if arguments.plot:
         draw(results, name, arguments.plot)
-    host = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": THREADS, "python": platform.python_version()}
-    print(json.dumps({"benchmark": "rerank", "search": name, "host": host, "results": results}))
+    processes.print_json("rerank", results, search=name)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ Prints a table, and the same as JSON on the last line. Sizes are "C H W B CELLS"
 import argparse
 import json
 import os
-import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,10 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-PEER = ROOT.parent / "shared" / "peers" / "torch_supernet.py"
+import processes
+from processes import THREADS, peak_memory
+
+PEER = processes.ROOT.parent / "shared" / "peers" / "torch_supernet.py"
 SIZES = ("8 64 32 16 4", "16 128 64 16 8")
-THREADS = 2  # the peer's number
 REDUCTIONS = {8: (2, 4, 6), 6: (1, 3), 5: (1, 3), 4: (1, 3), 3: (1, 2)}  # the peer's rule
 PEER_LINE = re.compile(
     r"params (?P<params>[\d.]+)M first (?P<first>[\d.]+)s weight_step (?P<weight>[\d.]+)s "
@@ -80,12 +79,11 @@ def measure(size: tuple[int, ...], repeats: int) -> dict[str, float]:
             begin = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - begin)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "params": sum(variable.value.shape.num_elements() for variable in supernet.trainable_variables) / 1e6,
         "first": first,
         **{name: statistics.median(values) for name, values in times.items()},
-        "rss": peak / 1e9,
+        "rss": peak_memory() / 1e9,
     }
 
 
@@ -95,17 +93,7 @@ def run_ours(size: str, repeats: int) -> dict[str, float]:
     Raises:
         SystemExit: the process failed; its last lines are shown.
     """
-    command = [sys.executable, __file__, "--worker", size, "--repeats", str(repeats)]
-    environment = os.environ | {
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "KERAS_BACKEND": "tensorflow",
-    }
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if process.returncode:
-        raise SystemExit(f"Ours failed at size {size!r}:\n{process.stderr[-2000:]}")
-    return json.loads(process.stdout.splitlines()[-1])
+    return processes.measure(["--worker", size, "--repeats", repeats], f"Ours at size {size!r}")
 
 
 def run_peer(size: str, peer: Path, python: str) -> dict[str, float] | str:
@@ -127,15 +115,14 @@ def run_peer(size: str, peer: Path, python: str) -> dict[str, float] | str:
 
 def median_of(rounds: list[dict[str, float]]) -> dict[str, float]:
     """Per number the median over the rounds, and the pair of both steps."""
-    medians = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
-    return medians | {"pair": statistics.median(each["weight"] + each["alpha"] for each in rounds)}
+    return processes.medians(rounds) | {"pair": statistics.median(each["weight"] + each["alpha"] for each in rounds)}
 
 
 def compare(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures ours and the peer at one size, turn by turn."""
     ours, peers, missing = [], [], "not asked for" if arguments.ours_only else None
     for number in range(arguments.rounds):
-        print(f"measuring {size}, round {number + 1} of {arguments.rounds} ...", file=sys.stderr, flush=True)
+        processes.progress(f"measuring {size}, round {number + 1} of {arguments.rounds} ...")
         ours.append(run_ours(size, arguments.repeats))
         if not missing:
             result = run_peer(size, arguments.peer, arguments.peer_python)
@@ -189,17 +176,7 @@ def main() -> None:
         return
     results = [compare(size, arguments) for size in arguments.sizes]
     print_table(results)
-    host = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": THREADS, "python": platform.python_version()}
-    print(json.dumps({"benchmark": "search_step", "host": host, "results": results}))
-
-
-def cpu_name() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        names = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    processes.print_json("search_step", results)
 
 
 if __name__ == "__main__":

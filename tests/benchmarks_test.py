@@ -1,12 +1,16 @@
 """The benchmarks run, and their last line is JSON."""
 
+import importlib
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from kdas_tf.models.resnet import ResNet
 from tests.build_test import ROOT
+from tests.serving import networks
 
 
 def benchmark(name, *arguments):
@@ -78,3 +82,86 @@ def test_re_ranking_is_timed_beside_a_plain_version_with_the_same_distances():
     for each in json.loads(result.stdout.splitlines()[-1])["results"]:
         assert each["largest_difference"] < 2e-6
         assert 0 < each["ours"]["beyond"] < each["ours"]["peak"]
+
+
+@pytest.mark.slow
+def test_inference_is_timed_and_a_missing_runtime_is_said_and_is_no_failure(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text('raise ImportError("there is no ONNX Runtime here")\n')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = benchmark("inference", "--quick", "--only", "Auto-ReID, Keras", "Auto-ReID, SavedModel, folded", "OSNet")
+    assert result.returncode == 0, result.stderr
+    *table, last = result.stdout.splitlines()
+    keras, folded, osnet = json.loads(last)["results"]
+    assert "there is no ONNX Runtime here" in osnet["not_measured"]
+    assert any(line.startswith("OSNet x1.0, ONNX Runtime") and "not measured: " in line for line in table)
+    assert folded["difference"] < 1e-5
+    for each in (keras, folded):
+        assert any(line.startswith(each["label"]) for line in table)
+        for batch in (1, 16):
+            assert 0 < each[f"p50_{batch}"] <= each[f"p95_{batch}"]
+            assert each[f"images_per_second_{batch}"] == pytest.approx(batch / each[f"p50_{batch}"])
+            assert each[f"cpu_seconds_per_image_{batch}"] > 0
+
+
+@pytest.mark.slow
+def test_what_the_time_goes_into_is_measured_by_kind_of_operation():
+    result = benchmark("operations", "--quick", "--only", "OSNet", "--batches", "1")
+    assert result.returncode == 0, result.stderr
+    content = json.loads(result.stdout.splitlines()[-1])
+    (measured,) = content["results"]
+    kinds = measured["kinds"]
+    assert kinds["depthwise 3x3"]["number"] == 60  # 1 + 2 + 3 + 4 in each of six blocks
+    # A 7x7 convolution of 3 to 64 channels at half of 64x32.
+    assert kinds["convolution 7x7"]["multiply_adds"] == 7 * 7 * 3 * 64 * 32 * 16
+    assert all(kind["seconds"] > 0 for kind in kinds.values())
+    assert content["ceilings"]["convolution"] > 1e8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sizes", "384"], "such as 384x128"),
+        (["--sizes", "16x16"], "at least 32"),
+        (["--only", "TensorRT"], "OSNet x1.0, ONNX Runtime"),
+    ],
+)
+def test_rows_of_inference_that_there_are_not_are_refused(arguments, message):
+    result = benchmark("inference", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def onnx_peers(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("onnx_peers")
+
+
+def test_osnet_has_the_published_number_of_parameters_and_multiply_adds(onnx_peers):
+    # Those of osnet_x1_0 in the authors' code (KaiyangZhou/deep-person-reid) at 256x128, which counts the gate that four
+    # streams share four times, and the additions of the offsets that stay.
+    graph = onnx_peers.osnet((256, 128))
+    gates = [(channels, channels // 16) for channels in (64, 64, 96, 96, 128, 128)]
+    shared = sum(2 * channels * hidden + hidden + channels for channels, hidden in gates)
+    assert graph.parameters + 3 * shared == 2_193_616
+    assert graph.multiply_adds + 4 * sum(map(sum, gates)) + 512 == 978_878_352
+
+
+@pytest.mark.slow
+def test_resnet_50_as_onnx_is_the_network_and_has_the_published_size(onnx_peers, tmp_path):
+    import onnxruntime as runtime
+
+    size = (64, 32)
+    network = networks.untrained(ResNet(50, 5, image_size=size, conv_bias=False))
+    graph = onnx_peers.resnet(network, size)
+    # torchvision's resnet50: 25,557,032 parameters and 4.09 G multiply-adds with its classifier; ours has a neck.
+    assert graph.parameters == 25_557_032 - 1000 * 2049 + 2048
+    assert round(onnx_peers.resnet(network, (224, 224)).multiply_adds / 1e9, 2) == 4.09
+    onnx_peers.write(graph, tmp_path / "resnet.onnx")
+    images = networks.photographs(size=size)
+    centred = (images - np.float32([123.675, 116.28, 103.53])) / np.float32([58.395, 57.12, 57.375])
+    session = runtime.InferenceSession(tmp_path / "resnet.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"images": centred.transpose(0, 3, 1, 2)})
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, networks.embeddings(network, images), atol=1e-5)

@@ -1,0 +1,216 @@
+"""What the time of ONNX Runtime goes into, by kind of operation, and how near each kind is to what the machine can do.
+
+    python benchmarks/operations.py [--sizes 384x128] [--batches 1 16] [--threads 1] [--genotype FILE]
+        [--only TEXT ...] [--quick]
+
+Prints a table for each network and batch, and the same as JSON on the last line.
+"""
+
+import argparse
+import collections
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import inference
+import numpy as np
+import onnx_peers
+import processes
+from inference_runtimes import IMAGES, as_pixels
+
+RUNS = 10  # the fastest of them counts, operation by operation
+CEILINGS = {"convolution": "convolution 3x3 of 256 channels", "small": "ReLU of 1 MB", "large": "ReLU of 64 MB"}
+
+
+def kind_of(operation: str, shapes: list[list[int]], output: list[int]) -> str:
+    """Name of a kind of operation; convolutions are told apart by their kernels `[filters, inputs / groups, ...]`."""
+    if operation not in ("Conv", "FusedConv", "QLinearConv"):
+        return operation
+    inputs = shapes[0][1]
+    _, per_group, height, width = next(shape for shape in shapes[1:] if len(shape) == 4)
+    if per_group < inputs:
+        return f"depthwise {height}x{width}"
+    return f"convolution {height}x{width}"
+
+
+def multiply_adds(operation: str, shapes: list[list[int]], output: list[int]) -> int:
+    """Of the whole batch; 0 for what is neither a convolution nor a matrix product."""
+    if operation in ("Conv", "FusedConv", "QLinearConv"):
+        _, per_group, height, width = next(shape for shape in shapes[1:] if len(shape) == 4)
+        return math.prod(output) * per_group * height * width
+    return math.prod(output) * shapes[0][-1] if operation in ("MatMul", "Gemm", "FusedGemm", "FusedMatMul") else 0
+
+
+def profile(path: Path, pixels: Any, threads: int) -> dict[str, dict[str, float]]:
+    """Runs a network; per kind of operation its number, seconds, multiply-adds and bytes of one run.
+
+    Bytes are those of all inputs and outputs, as if nothing stayed in a cache.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        session, argument = open_session(path, threads, profile=str(Path(folder, "profile")))
+        for _ in range(RUNS):
+            session.run(None, {argument: pixels})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    fastest: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            before = fastest.get(event["name"])
+            if before is None or event["dur"] < before["dur"]:
+                fastest[event["name"]] = event
+    kinds: dict[str, dict[str, float]] = collections.defaultdict(lambda: collections.defaultdict(float))
+    for event in fastest.values():
+        arguments = event["args"]
+        inputs = [shape for each in arguments["input_type_shape"] for shape in each.values()]
+        (output,) = arguments["output_type_shape"][0].values()
+        operation = arguments["op_name"]
+        kind = kinds[kind_of(operation, inputs, output) if inputs else operation]
+        kind["number"] += 1
+        kind["seconds"] += event["dur"] / 1e6
+        kind["multiply_adds"] += multiply_adds(operation, inputs, output) if inputs else 0
+        kind["bytes"] += sum(
+            _bytes(each) for each in (*arguments["input_type_shape"], arguments["output_type_shape"][0])
+        )
+    return {name: dict(kind) for name, kind in kinds.items()}
+
+
+def _bytes(described: dict[str, list[int]]) -> int:
+    sizes = {"float": 4, "int8": 1, "uint8": 1, "int64": 8, "int32": 4}
+    return sum(sizes.get(kind, 4) * math.prod(shape) for kind, shape in described.items())
+
+
+def open_session(path: Path | bytes, threads: int, profile: str | None = None) -> tuple[Any, str]:
+    """A session on so many threads, and the name of its input."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session, session.get_inputs()[0].name
+
+
+def ceilings(threads: int) -> dict[str, float]:
+    """What the machine reaches in ONNX Runtime: multiply-adds a second, and bytes a second read and written."""
+    graphs = {}
+    for name, (channels, side) in {"convolution": (256, 32), "small": (16, 128), "large": (256, 256)}.items():
+        graph = graphs[name] = onnx_peers.Graph((side, side))
+        graph.shapes[onnx_peers.INPUT] = (channels, side, side)
+        if name == "convolution":
+            graph.new_conv(onnx_peers.INPUT, channels, 3)
+        else:
+            graph.relu(onnx_peers.INPUT)
+    return {name: _rate(graph, threads) for name, graph in graphs.items()}
+
+
+def _rate(graph: onnx_peers.Graph, threads: int) -> float:
+    """Multiply-adds a second of a graph that has some, bytes a second of another; with its memory taken before."""
+    model = graph.model(graph.nodes[-1].output[0]).SerializeToString()
+    session, argument = open_session(model, threads)
+    x = np.ones((1, *graph.shapes[argument]), np.float32)
+    y = np.empty_like(x)
+    binding = session.io_binding()
+    binding.bind_cpu_input(argument, x)
+    binding.bind_output(onnx_peers.OUTPUT, "cpu", element_type=np.float32, shape=y.shape, buffer_ptr=y.ctypes.data)
+    seconds = []
+    for _ in range(3 * RUNS):
+        since = time.perf_counter()
+        session.run_with_iobinding(binding)
+        seconds.append(time.perf_counter() - since)
+    return (graph.multiply_adds or 2 * x.nbytes) / min(seconds)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """What a process of its own does: the ceilings, the files of a network, or its profile."""
+    if arguments.worker == "ceilings":
+        print(json.dumps(ceilings(arguments.threads)))
+        return
+    row = inference.Row(*json.loads(arguments.worker))
+    folder = arguments.folder / row.folder
+    if not folder.exists():
+        scale = inference.SMALL if arguments.quick else inference.LARGE
+        print(json.dumps(inference.prepare([row], folder, arguments.genotype, scale)))
+        return
+    runtime = inference.runtime_of(row.runtime)
+    images = np.load(folder / IMAGES)
+    batch = arguments.batches[0]
+    pixels = as_pixels(np.resize(images, (batch, *images.shape[1:])), runtime.pixels)
+    print(json.dumps(profile(folder / str(runtime.onnx), pixels, arguments.threads)))
+
+
+def print_table(result: dict[str, Any], tops: dict[str, float]) -> None:
+    """Prints the kinds of one network, for people, all of one image; the slowest first."""
+    kinds, batch = result["kinds"], result["batch"]
+    total = sum(kind["seconds"] for kind in kinds.values())
+    print(f"{result['label']}, {result['size']}, batch {batch}: {1000 * total / batch:.1f} ms an image")
+    row = "{:<22} {:>6} {:>7} {:>6} {:>8} {:>10} {:>8} {:>8}"
+    print(row.format("", "number", "ms", "%", "G mul-a", "G mul-a/s", "MB", "GB/s"))
+    for name, kind in sorted(kinds.items(), key=lambda item: -item[1]["seconds"]):
+        seconds, work, moved = (kind[key] for key in ("seconds", "multiply_adds", "bytes"))
+        if seconds < 0.005 * total:
+            continue
+        product = [f"{work / batch / 1e9:.3f}", f"{work / seconds / 1e9:.1f}"] if work else ["", ""]
+        share = [f"{1000 * seconds / batch:.2f}", f"{100 * seconds / total:.0f}"]
+        print(
+            row.format(
+                name,
+                int(kind["number"]),
+                *share,
+                *product,
+                f"{moved / batch / 1e6:.1f}",
+                f"{moved / seconds / 1e9:.1f}",
+            )
+        )
+    ideal = sum(
+        max(kind["multiply_adds"] / tops["convolution"], kind["bytes"] / tops["small"]) for kind in kinds.values()
+    )
+    print(f"{1000 * ideal / batch:.1f} ms if every operation ran at the machine's speed\n")
+
+
+def measure(rows: list[inference.Row], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Prepares and profiles networks, each in processes of their own."""
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        common = ["--folder", folder, "--genotype", arguments.genotype, *["--quick"] * arguments.quick]
+        common += ["--threads", arguments.threads, "--batches"]
+        for row in rows:
+            processes.progress(f"profiling {row.label} at {row.size} ...")
+            command = ["--worker", json.dumps(row), *common]
+            written = processes.measure([*command, 1], f"Preparing {row.label}")[row.runtime]
+            if isinstance(written, str):
+                raise SystemExit(written)
+            for batch in arguments.batches:
+                kinds = processes.measure([*command, batch], row.label)
+                results.append({"label": row.label, "size": row.size, "batch": batch, "kinds": kinds})
+    return results
+
+
+def main() -> None:
+    """Measures every network and prints the tables and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    inference.add_choices(parser)
+    parser.add_argument("--threads", type=int, default=1, help="with one, no operation waits for another thread")
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments)
+        return
+    sizes = inference.sizes_of(parser, arguments, default=inference.SIZES[:1])
+    rows = [row for row in inference.choose(sizes, arguments.only) if inference.runtime_of(row.runtime).onnx]
+    if not rows:
+        parser.error("no row of ONNX Runtime has such a label")
+    tops = processes.measure(["--worker", "ceilings", "--threads", arguments.threads], "Measuring the machine")
+    results = measure(rows, arguments)
+    for name, label in CEILINGS.items():
+        unit = "G multiply-adds/s" if name == "convolution" else "GB/s"
+        print(f"{label}: {tops[name] / 1e9:.1f} {unit}")
+    print()
+    for result in results:
+        print_table(result, tops)
+    processes.print_json("operations", results, ceilings=tops)
+
+
+if __name__ == "__main__":
+    main()
