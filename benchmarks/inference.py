@@ -7,7 +7,6 @@ Prints a table for each size, and the same as JSON on the last line. Sizes are H
 """
 
 import argparse
-import functools
 import json
 import re
 import statistics
@@ -18,17 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import processes
-from inference_runtimes import EXPECTED, IMAGES, NETWORK, PEER, RUNTIMES, Made, Runtime, as_pixels
+from inference_networks import LARGE, PEERS, SMALL, STUDENTS, prepare
+from inference_runtimes import EXPECTED, IMAGES, PEER, RUNTIMES, as_pixels, runtime_of
 
 SIZES = ("384x128", "256x128")
 QUICK = ("64x32",)
-IMAGES_MADE = 16
-IDENTITIES = 751  # Market-1501's, for the classifier that Keras predict runs too
 SEARCHED = Path(__file__).with_name("searched_genotype.json")
-RESNET, OSNET = "ResNet-50", "OSNet"
-STUDENTS, PEERS = ("Auto-ReID", "searched"), (f"{RESNET} stride 2", f"{RESNET} stride 1", f"{OSNET} x1.0")
-LARGE = {"channels": 64}
-SMALL = {"channels": 8, "cells": 3, "reductions": (1,)}  # --quick
 
 
 class Row(NamedTuple):
@@ -41,89 +35,12 @@ class Row(NamedTuple):
     @property
     def label(self) -> str:
         """As the table says it, without the size."""
-        return f"{self.network}, {(RUNTIMES | PEER)[self.runtime].label}"
+        return f"{self.network}, {runtime_of(self.runtime).label}"
 
     @property
     def folder(self) -> str:
         """Where the network's files are."""
         return re.sub(r"[^\w.]+", "_", f"{self.network}_{self.size}")
-
-
-def runtime_of(name: str) -> Runtime:
-    """A runtime by its name, of ours or of the peers."""
-    return (RUNTIMES | PEER)[name]
-
-
-def make_network(name: str, size: tuple[int, int], genotype: str, scale: dict[str, Any]) -> Any:
-    """A network with random weights; None for OSNet, which is made as an ONNX graph only."""
-    import keras
-
-    from kdas_tf import genotype as genotypes
-    from kdas_tf.models.networks import Student
-    from kdas_tf.models.resnet import ResNet
-
-    keras.utils.set_random_seed(0)
-    if name.startswith(OSNET):
-        return None
-    if name.startswith(RESNET):
-        return ResNet(50, IDENTITIES, image_size=size, last_stride=int(name[-1]), conv_bias=False)
-    which = genotypes.load("AUTO_REID" if name == STUDENTS[0] else genotype)
-    return Student(which, IDENTITIES, image_size=size, **scale)
-
-
-def render(size: tuple[int, int]) -> Any:
-    """Rendered people, uint8 `[16, height, width, 3]`."""
-    import numpy as np
-    from PIL import Image
-
-    from kdas_tf.data import synthetic
-
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder, "people")
-        counts = {"train_identities": IMAGES_MADE, "test_identities": 2, "cameras": 2, "images_per_camera": 2}
-        synthetic.write_dataset(root, image_size=size, **counts)
-        paths = sorted((root / synthetic.TRAIN).iterdir())[:IMAGES_MADE]
-        return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
-
-
-def prepare(rows: list[Row], folder: Path, genotype: str, scale: dict[str, Any]) -> dict[str, Any]:
-    """Writes the files of one network for all its runtimes.
-
-    The statistics of the normalisations are those of the images, as after a training, so that a normalisation that is
-    folded wrongly shows.
-
-    Returns:
-        For each runtime the seconds that its files took, or why they could not be made.
-    """
-    import numpy as np
-
-    from kdas_tf.errors import UserError
-    from kdas_tf.models import saved
-    from kdas_tf.models.batch_norm import configure_batch_norm
-    from kdas_tf.serving.export import Embedder
-
-    size = parse_size(rows[0].size)
-    folder.mkdir()
-    images = render(size)
-    np.save(folder / IMAGES, images)
-    network = make_network(rows[0].network, size, genotype, scale)
-    if network is not None:
-        configure_batch_norm(network, replicas=1, momentum=0.0)
-        network(images[:8].astype(np.float32), training=True)
-        configure_batch_norm(network, replicas=1, momentum=0.9)
-        saved.save(network, folder / NETWORK, image_size=size)
-        np.save(folder / EXPECTED, network.predict_on_batch(images.astype(np.float32)).embedding)
-    made = Made(network, images, folder, functools.cache(lambda: Embedder(network, image_size=size)))
-    written: dict[str, Any] = {}
-    for row in rows:
-        began, write = time.perf_counter(), runtime_of(row.runtime).write
-        try:
-            if write is not None:
-                write(made)
-            written[row.runtime] = time.perf_counter() - began
-        except (UserError, ImportError) as error:
-            written[row.runtime] = str(error)
-    return written
 
 
 def measure(row: Row, folder: Path, batches: list[int], seconds: float) -> dict[str, float]:
@@ -150,7 +67,7 @@ def measure(row: Row, folder: Path, batches: list[int], seconds: float) -> dict[
             f"p50_{batch}": statistics.median(times),
             f"p95_{batch}": float(np.quantile(times, 0.95)),
         }
-    return numbers | {"peak_bytes": processes.peak_memory()}
+    return numbers
 
 
 def _difference(embeddings: Any, folder: Path) -> dict[str, float]:
@@ -173,12 +90,22 @@ def work(arguments: argparse.Namespace) -> None:
     rows = [Row(*row) for row in json.loads(arguments.worker)]
     folder = arguments.folder / rows[0].folder
     if not folder.exists():
-        print(json.dumps(prepare(rows, folder, arguments.genotype, SMALL if arguments.quick else LARGE)))
+        print(json.dumps(prepare_rows(rows, folder, arguments)))
         return
+    from kdas_tf.errors import UserError
+
     try:
         print(json.dumps(measure(rows[0], folder, arguments.batches, arguments.seconds)))
-    except ImportError as error:
-        print(json.dumps({"not_measured": f"{error}; see benchmarks/README.md"}))
+    except (ImportError, UserError) as error:
+        print(json.dumps({"not_measured": str(error)}))
+
+
+def prepare_rows(rows: list[Row], folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Writes the files of the one network of some rows; see `prepare`."""
+    scale = SMALL if arguments.quick else LARGE
+    runtimes = [row.runtime for row in rows]
+    size = parse_size(rows[0].size)
+    return prepare(rows[0].network, size, runtimes, folder, genotype=arguments.genotype, scale=scale)
 
 
 def start(rows: list[Row], folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -265,7 +192,8 @@ def ratios(results: list[dict[str, Any]], batches: list[int]) -> list[str]:
             best = max(own, key=own.__getitem__)
             against = {"Keras predict": own.get("keras"), PEERS[0]: resnet}
             parts = [f"{own[best] / other:.2f} x {name}" for name, other in against.items() if other]
-            lines.append(f"batch {batch}, {student}: best is {runtime_of(best).label}, {', '.join(parts)}")
+            if parts:
+                lines.append(f"batch {batch}, {student}: best is {runtime_of(best).label}, {', '.join(parts)}")
     return lines
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from processes import THREADS
 
-NETWORK, IMAGES, EXPECTED = "network", "images.npy", "expected.npy"
+NETWORK, IMAGES, EXPECTED, PEER_FILE = "network", "images.npy", "expected.npy", "peer.onnx"
 Embed = Callable[[Any], Any]
 
 
@@ -90,34 +90,30 @@ def _open_saved_model(name: str) -> Callable[[Path], Embed]:
     return opened
 
 
-def _write_lite(made: Made) -> None:
-    from kdas_tf.serving import lite
+def _exported(label: str, runtime: str) -> Runtime:
+    """A copy that gin/export.gin writes, one of `kdas_tf.serving.runtimes.FILES`."""
 
-    (made.folder / "float32.tflite").write_bytes(lite.convert(made.embedder(), "float32"))
+    def write(made: Made) -> None:
+        from kdas_tf.serving import runtimes
 
+        runtimes.write(made.network, made.embedder(), made.folder, runtime)
 
-def _open_lite(name: str) -> Callable[[Path], Embed]:
     def opened(folder: Path) -> Embed:
-        import tensorflow as tf
+        from kdas_tf.serving import runtimes
 
-        interpreter = tf.lite.Interpreter(str(folder / name), num_threads=THREADS)
-        run = interpreter.get_signature_runner()
-        return lambda x: np.concatenate([run(images=image[None])["embedding"] for image in x])  # one image at a time
+        return runtimes.open_file(folder / runtimes.FOLDER / runtimes.FILES[runtime], THREADS)
 
-    return opened
+    return Runtime(label, write, opened, onnx="assets.extra/float32.onnx" if runtime == "onnx" else None)
 
 
-def _open_onnx(name: str) -> Callable[[Path], Embed]:
-    def opened(folder: Path) -> Embed:
-        import onnxruntime
+def _open_peer(folder: Path) -> Embed:
+    import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
-        session = onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-        (argument,) = session.get_inputs()
-        return lambda x: session.run(None, {argument.name: x})[0]
-
-    return opened
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(folder / PEER_FILE, options, providers=["CPUExecutionProvider"])
+    (argument,) = session.get_inputs()
+    return lambda x: session.run(None, {argument.name: x})[0]
 
 
 def _write_peer(made: Made) -> None:
@@ -125,13 +121,19 @@ def _write_peer(made: Made) -> None:
 
     size = made.images.shape[1:3]
     graph = onnx_peers.osnet(size) if made.network is None else onnx_peers.resnet(made.network, size)
-    onnx_peers.write(graph, made.folder / "peer.onnx")
+    onnx_peers.write(graph, made.folder / PEER_FILE)
 
 
 RUNTIMES = {
     "keras": Runtime("Keras predict", None, _open_keras),
     "saved_model": Runtime("SavedModel", _write_saved_model, _open_saved_model("saved_model")),
     "folded": Runtime("SavedModel, folded", _write_folded, _open_saved_model("folded"), "uint8"),
-    "lite": Runtime("LiteRT float32", _write_lite, _open_lite("float32.tflite")),
+    "onnx": _exported("ONNX Runtime", "onnx"),
+    "litert_float32": _exported("LiteRT float32", "litert_float32"),
 }
-PEER = {"onnx_peer": Runtime("ONNX Runtime", _write_peer, _open_onnx("peer.onnx"), "centred", "peer.onnx")}
+PEER = {"peer": Runtime("ONNX Runtime", _write_peer, _open_peer, "centred", PEER_FILE)}
+
+
+def runtime_of(name: str) -> Runtime:
+    """A runtime by its name, of ours or of the peers."""
+    return (RUNTIMES | PEER)[name]

@@ -19,10 +19,10 @@ import inference
 import numpy as np
 import onnx_peers
 import processes
-from inference_runtimes import IMAGES, as_pixels
+from inference_runtimes import IMAGES, as_pixels, runtime_of
 
 RUNS = 10  # the fastest of them counts, operation by operation
-CEILINGS = {"convolution": "convolution 3x3 of 256 channels", "small": "ReLU of 1 MB", "large": "ReLU of 64 MB"}
+CEILINGS = {"convolution": "convolution 3x3 of 128 channels", "small": "ReLU of 1 MB", "large": "ReLU of 16 MB"}
 
 
 def kind_of(operation: str, shapes: list[list[int]], output: list[int]) -> str:
@@ -96,7 +96,7 @@ def open_session(path: Path | bytes, threads: int, profile: str | None = None) -
 def ceilings(threads: int) -> dict[str, float]:
     """What the machine reaches in ONNX Runtime: multiply-adds a second, and bytes a second read and written."""
     graphs = {}
-    for name, (channels, side) in {"convolution": (256, 32), "small": (16, 128), "large": (256, 256)}.items():
+    for name, (channels, side) in {"convolution": (128, 32), "small": (16, 128), "large": (64, 256)}.items():
         graph = graphs[name] = onnx_peers.Graph((side, side))
         graph.shapes[onnx_peers.INPUT] = (channels, side, side)
         if name == "convolution":
@@ -131,10 +131,9 @@ def work(arguments: argparse.Namespace) -> None:
     row = inference.Row(*json.loads(arguments.worker))
     folder = arguments.folder / row.folder
     if not folder.exists():
-        scale = inference.SMALL if arguments.quick else inference.LARGE
-        print(json.dumps(inference.prepare([row], folder, arguments.genotype, scale)))
+        print(json.dumps(inference.prepare_rows([row], folder, arguments)))
         return
-    runtime = inference.runtime_of(row.runtime)
+    runtime = runtime_of(row.runtime)
     images = np.load(folder / IMAGES)
     batch = arguments.batches[0]
     pixels = as_pixels(np.resize(images, (batch, *images.shape[1:])), runtime.pixels)
@@ -198,7 +197,7 @@ def main() -> None:
         work(arguments)
         return
     sizes = inference.sizes_of(parser, arguments, default=inference.SIZES[:1])
-    rows = [row for row in inference.choose(sizes, arguments.only) if inference.runtime_of(row.runtime).onnx]
+    rows = [row for row in inference.choose(sizes, arguments.only) if runtime_of(row.runtime).onnx]
     if not rows:
         parser.error("no row of ONNX Runtime has such a label")
     tops = processes.measure(["--worker", "ceilings", "--threads", arguments.threads], "Measuring the machine")

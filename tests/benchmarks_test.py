@@ -139,8 +139,8 @@ def onnx_peers(monkeypatch):
 
 
 def test_osnet_has_the_published_number_of_parameters_and_multiply_adds(onnx_peers):
-    # Those of osnet_x1_0 in the authors' code (KaiyangZhou/deep-person-reid) at 256x128, which counts the gate that four
-    # streams share four times, and the additions of the offsets that stay.
+    # Those of osnet_x1_0 in the authors' code (KaiyangZhou/deep-person-reid) at 256x128, which counts the gate that
+    # four streams share four times, and the additions of the offsets that stay.
     graph = onnx_peers.osnet((256, 128))
     gates = [(channels, channels // 16) for channels in (64, 64, 96, 96, 128, 128)]
     shared = sum(2 * channels * hidden + hidden + channels for channels, hidden in gates)
