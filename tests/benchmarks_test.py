@@ -5,12 +5,10 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from kdas_tf.models.resnet import ResNet
 from tests.build_test import ROOT
-from tests.serving import networks
 
 
 def benchmark(name, *arguments):
@@ -148,20 +146,16 @@ def test_osnet_has_the_published_number_of_parameters_and_multiply_adds(onnx_pee
     assert graph.multiply_adds + 4 * sum(map(sum, gates)) + 512 == 978_878_352
 
 
-@pytest.mark.slow
-def test_resnet_50_as_onnx_is_the_network_and_has_the_published_size(onnx_peers, tmp_path):
-    import onnxruntime as runtime
-
-    size = (64, 32)
-    network = networks.untrained(ResNet(50, 5, image_size=size, conv_bias=False))
-    graph = onnx_peers.resnet(network, size)
+def test_resnet_50_as_onnx_has_the_published_number_of_parameters_and_multiply_adds(onnx_peers):
+    graph = onnx_peers.resnet(ResNet(50, 5, image_size=(32, 32), conv_bias=False), (224, 224))
     # torchvision's resnet50: 25,557,032 parameters and 4.09 G multiply-adds with its classifier; ours has a neck.
     assert graph.parameters == 25_557_032 - 1000 * 2049 + 2048
-    assert round(onnx_peers.resnet(network, (224, 224)).multiply_adds / 1e9, 2) == 4.09
-    onnx_peers.write(graph, tmp_path / "resnet.onnx")
-    images = networks.photographs(size=size)
-    centred = (images - np.float32([123.675, 116.28, 103.53])) / np.float32([58.395, 57.12, 57.375])
-    session = runtime.InferenceSession(tmp_path / "resnet.onnx", providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": centred.transpose(0, 3, 1, 2)})
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    np.testing.assert_allclose(found, networks.embeddings(network, images), atol=1e-5)
+    assert round(graph.multiply_adds / 1e9, 2) == 4.09
+
+
+@pytest.mark.slow
+def test_resnet_50_as_onnx_gives_the_embeddings_of_the_network():
+    result = benchmark("inference", "--quick", "--batches", "1", "--only", "ResNet-50 stride 1")
+    assert result.returncode == 0, result.stderr
+    (measured,) = json.loads(result.stdout.splitlines()[-1])["results"]
+    assert measured["difference"] < 1e-4  # statistics of maps of two pixels: small variances magnify rounding
