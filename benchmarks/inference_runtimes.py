@@ -96,7 +96,8 @@ def _exported(label: str, runtime: str) -> Runtime:
     def write(made: Made) -> None:
         from kdas_tf.serving import runtimes
 
-        runtimes.write(made.network, made.embedder(), made.folder, runtime)
+        examples = made.images.astype(np.float32)
+        runtimes.write(made.network, made.folder, runtime, image_size=made.images.shape[1:3], examples=examples)
 
     def opened(folder: Path) -> Embed:
         from kdas_tf.serving import runtimes
@@ -130,6 +131,7 @@ RUNTIMES = {
     "folded": Runtime("SavedModel, folded", _write_folded, _open_saved_model("folded"), "uint8"),
     "onnx": _exported("ONNX Runtime", "onnx"),
     "litert_float32": _exported("LiteRT float32", "litert_float32"),
+    "litert_int8": _exported("LiteRT int8", "litert_int8"),
 }
 PEER = {"peer": Runtime("ONNX Runtime", _write_peer, _open_peer, "centred", PEER_FILE)}
 

@@ -51,12 +51,12 @@ def compare(
         UserError: the embeddings differ by more than `TOLERANCE`.
     """
     signatures = tf.saved_model.load(str(folder)).signatures
-    images = np.stack([transforms.decode(tf.constant(content), image_size).numpy() for content in contents])
+    images = np.stack(decoded(contents, image_size))
     expected = np.array(network.predict_on_batch(images).embedding, np.float64)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     files = signatures["embed_jpeg"](image_bytes=tf.constant(list(contents)))[OUTPUT].numpy()
-    decoded = (tf.io.decode_image(content, channels=3, expand_animations=False) for content in contents)
-    pixels = np.concatenate([signatures["serving_default"](images=image[None])[OUTPUT].numpy() for image in decoded])
+    whole = (tf.io.decode_image(content, channels=3, expand_animations=False) for content in contents)
+    pixels = np.concatenate([signatures["serving_default"](images=image[None])[OUTPUT].numpy() for image in whole])
     difference = max(float(np.abs(found - expected).max()) for found in (files, pixels))
     if not difference <= TOLERANCE:  # also where it is not a number
         raise UserError(
@@ -64,6 +64,11 @@ def compare(
             "Nothing was exported. Please report this, with the network."
         )
     return Comparison(difference, len(contents), expected.shape[1], images, expected)
+
+
+def decoded(contents: Sequence[bytes], image_size: tuple[int, int]) -> list[npt.NDArray]:
+    """JPEG or PNG files as a network sees them: float32 `[height, width, 3]`, 0..255."""
+    return [transforms.decode(tf.constant(content), image_size).numpy() for content in contents]
 
 
 def random_images(number: int, image_size: tuple[int, int]) -> list[bytes]:

@@ -54,15 +54,18 @@ class Embedder(tf.Module):
 
     def embed_resized(self, resized: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embeds float32 images of the network's size, 0..255: what the signatures share."""
-        embedding = self._embedding(resized)
-        # As kdas_tf.evaluation.features does.
-        return {OUTPUT: embedding / tf.maximum(tf.norm(embedding, axis=1, keepdims=True), 1e-12)}
+        return {OUTPUT: normalized(self._embedding(resized))}
 
     def save(self, folder: Path | str) -> None:
         """Writes a SavedModel with the signatures `SIGNATURES`; `serving_default` is `embed`."""
         embed = self.embed.get_concrete_function()
         signatures = {"serving_default": embed, "embed": embed, "embed_jpeg": self.embed_jpeg}
         tf.saved_model.save(self, str(folder), signatures=signatures)
+
+
+def normalized(embedding: tf.Tensor) -> tf.Tensor:
+    """Rows of length 1, as `kdas_tf.evaluation.features` makes them."""
+    return embedding / tf.maximum(tf.norm(embedding, axis=1, keepdims=True), 1e-12)
 
 
 def _frozen(forward: Callable[..., tf.Tensor], shape: list[int | None]) -> Callable[..., tf.Tensor]:

@@ -12,14 +12,16 @@ import numpy.typing as npt
 from kdas_tf.errors import UserError
 from kdas_tf.serving import lite, onnx_files
 from kdas_tf.serving.checking import TOLERANCE, Comparison
-from kdas_tf.serving.export import Embedder
 
 FILES: Mapping[str, str] = {
     "onnx": "float32.onnx",
     "litert_float32": "float32.tflite",
     "litert_float16": "float16.tflite",
+    "litert_int8": "int8.tflite",
 }
 """What each runtime's file is called."""
+INTEGER = "litert_int8"
+"""The one that must be shown photographs."""
 FOLDER = "assets.extra"
 
 
@@ -62,14 +64,22 @@ def check(runtimes: Sequence[str]) -> None:
         onnx_files.import_runtime()
 
 
-def write(network: keras.Model, embedder: Embedder, folder: Path, runtime: str) -> Path:
+def write(
+    network: keras.Model,
+    folder: Path,
+    runtime: str,
+    *,
+    image_size: tuple[int, int],
+    examples: Sequence[npt.NDArray] = (),
+) -> Path:
     """Writes a network's copy for a runtime.
 
     Args:
         network: a `Student`, a `ResNet` or, for LiteRT, a `Teacher`.
-        embedder: made from it.
         folder: of the SavedModel.
         runtime: one of `FILES`.
+        image_size: (height, width) in pixels.
+        examples: photographs as the network sees them, float32 `[height, width, 3]`, for `INTEGER`.
 
     Returns:
         The file.
@@ -80,9 +90,9 @@ def write(network: keras.Model, embedder: Embedder, folder: Path, runtime: str) 
     path = folder / FOLDER / FILES[runtime]
     path.parent.mkdir(parents=True, exist_ok=True)
     if runtime == "onnx":
-        path.write_bytes(onnx_files.convert(network, embedder.image_size))
+        path.write_bytes(onnx_files.convert(network, image_size))
     else:
-        path.write_bytes(lite.convert(embedder, runtime.removeprefix("litert_")))
+        path.write_bytes(lite.convert(network, image_size, runtime.removeprefix("litert_"), examples))
     return path
 
 

@@ -88,8 +88,11 @@ class TensorFlowTarget:
     def max_pool(self, x: tf.Tensor, stride: int) -> tf.Tensor:
         if stride == 1:
             return tf.nn.max_pool2d(x, 3, 1, "SAME")
-        # The edge once more changes no maximum. A very small number would ruin the scale of integers (LiteRT).
-        return tf.nn.max_pool2d(tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "SYMMETRIC"), 3, 2, "VALID")
+        # The edge once more changes no maximum; a very small number instead would ruin the scale of integers (LiteRT).
+        height, width = x.shape[1:3]
+        x = tf.concat([x[:, :1], x, *[x[:, -1:]] * (height % 2)], 1)
+        x = tf.concat([x[:, :, :1], x, *[x[:, :, -1:]] * (width % 2)], 2)
+        return tf.nn.max_pool2d(x, 3, 2, "VALID")
 
     def average_pool(self, x: tf.Tensor, stride: int) -> tf.Tensor:
         if stride == 1:

@@ -48,8 +48,8 @@ def run(
     Args:
         workdir: folder of the run.
         strategy: devices.
-        model: folder of a stage that left a network (`train`, `teacher` or `pretrain` of any run) or of a SavedModel;
-            None takes the run's own student, or its teacher.
+        model: folder of a stage that left a network (`train`, `teacher` or `pretrain` of any run), folder
+            of a SavedModel, or an exported .onnx or .tflite file; None takes the run's own student, or its teacher.
         embeddings: file of embeddings (`kdas_tf.evaluation.embeddings.load`) to judge instead of a network.
         data_dir: folder of the data set; None takes the run's own data.
         reader: reads that folder.

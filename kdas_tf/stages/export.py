@@ -21,15 +21,15 @@ from kdas_tf.serving import runtimes as runtime_files
 from kdas_tf.serving.checking import Comparison
 from kdas_tf.serving.versions import Version
 from kdas_tf.settings import FILE as SETTINGS
+from kdas_tf.stages import copies, evaluate, subjects
 from kdas_tf.stages import data as data_stage
-from kdas_tf.stages import evaluate, subjects
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.subjects import Judged
 
 RESULT = "export.json"
 FREE = (
     *("model", "name", "version", "data_dir", "reader", "batch_sizes", "max_pixels", "base_path", "compared"),
-    "runtimes",
+    *("runtimes", "calibrated", "judged"),
 )
 """A run exports as often as it is told to; what is there already, the stage itself finds out."""
 
@@ -47,6 +47,8 @@ def run(
     base_path: str = "/models",
     compared: int = 16,
     runtimes: Sequence[str] = (),
+    calibrated: int = 100,
+    judged: int | None = 100,
 ) -> None:
     """Writes `NAME/VERSION/`, `models.config`, `batching.config` and `monitoring.config`, and `export.json` last.
 
@@ -65,6 +67,9 @@ def run(
         base_path: where the server sees the stage's folder.
         compared: number of images to compare the embeddings on.
         runtimes: other runtimes to add files for, of `kdas_tf.serving.runtimes.FILES`.
+        calibrated: number of training photographs that show an int8 copy the ranges of the network's maps.
+        judged: number of people whose queries judge the copies for other runtimes, each among all these people's
+            photographs in the gallery; None for the whole gallery, 0 for no judgement.
 
     Raises:
         UserError: there is nothing to export, it cannot be exported, or it does not give the same embeddings.
@@ -73,23 +78,29 @@ def run(
     versions.check_name(name)
     server_config.check_batch_sizes(batch_sizes)
     runtime_files.check(runtimes)
-    if compared < 1 or max_pixels < 1:
-        raise UserError(f"Expected compared and max_pixels of at least 1, got {compared} and {max_pixels}.")
+    if min(compared, max_pixels, calibrated) < 1 or (judged or 0) < 0:
+        raise UserError(
+            "Expected compared, max_pixels and calibrated of at least 1 and judged of at least 0, "
+            f"got {compared}, {max_pixels}, {calibrated} and {judged}."
+        )
     folder = _network_folder(workdir, model)
     content: dict[str, Any] = {"name": name, "weights": hash_files(folder / saved.WEIGHTS), "max_pixels": max_pixels}
-    content |= {"batch_sizes": list(batch_sizes), "runtime_names": list(runtimes)}
+    content |= {"batch_sizes": list(batch_sizes)}
+    content["asked_copies"] = {"runtimes": list(runtimes), "calibrated": calibrated, "judged": judged}
     if _is_there(root, content, version):
         return
     data = _data(_run_of(folder), data_dir, reader)
-    judged = _open(workdir, folder)
+    opened = _open(workdir, folder)
     with versions.publishing(root, name, version) as new:
-        embedder = export.Embedder(judged.network, image_size=judged.image_size, max_pixels=max_pixels)
+        embedder = export.Embedder(opened.network, image_size=opened.image_size, max_pixels=max_pixels)
         embedder.save(new.folder)
-        comparison, kind = _compare(new, judged, data, compared)
-        content |= _numbers(new, judged, comparison, kind)
-        content["runtimes"] = _add_runtimes(judged, embedder, new, runtimes, comparison)
+        comparison, kind = _compare(new, opened, data, compared)
+        content |= _numbers(new, opened, comparison, kind)
+        content["copies"] = copies.make(
+            opened, new.folder, runtimes, comparison, data, calibrated=calibrated, judged_identities=judged
+        )
         content["warmup_requests"] = _warm_up(new, content)
-        model_card.write(new.folder, _facts(content, judged, folder, workdir))
+        model_card.write(new.folder, _facts(content, opened, folder, workdir))
     server_config.write_models(root, versions.models(root), base_path=base_path)
     server_config.write_batching(root, batch_sizes)
     server_config.write_monitoring(root)
@@ -172,21 +183,6 @@ def _numbers(new: Version, judged: Judged, comparison: Comparison, kind: str) ->
         "compared_on": f"{comparison.images} {kind}",
         "normalizations": export.normalizations_left(new.folder),
     }
-
-
-def _add_runtimes(
-    judged: Judged, embedder: export.Embedder, new: Version, runtimes: Sequence[str], comparison: Comparison
-) -> dict[str, Any]:
-    measured = {}
-    for runtime in runtimes:
-        found = runtime_files.measure(runtime_files.write(judged.network, embedder, new.folder, runtime), comparison)
-        print(
-            f"export: {runtime}, {found.bytes / 1e6:.1f} MB, {found.milliseconds:.1f} ms an image here, least cosine "
-            f"to the network's embeddings {found.cosine:.6f}",
-            flush=True,
-        )
-        measured[runtime] = found._asdict()
-    return measured
 
 
 def _warm_up(new: Version, content: Mapping[str, Any]) -> int:

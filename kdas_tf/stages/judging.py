@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 
 from kdas_tf.data.pipeline import naming_damaged_images, ordered_batches
@@ -10,14 +9,14 @@ from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.evaluation import ranking
 from kdas_tf.evaluation.distances import FeatureDistances
 from kdas_tf.evaluation.embeddings import Embeddings
-from kdas_tf.evaluation.features import extract
+from kdas_tf.evaluation.features import Network, extract
 from kdas_tf.evaluation.ranking import RankingResult
 from kdas_tf.evaluation.tables import Row
 from kdas_tf.stages.reporting import progress_line
 
 
 def judge(
-    network: keras.Model,
+    network: Network,
     data: ReIDData,
     *,
     image_size: tuple[int, int],

@@ -19,10 +19,13 @@ from kdas_tf.evaluation.embeddings import Embeddings
 from kdas_tf.evaluation.features import Network, extract
 from kdas_tf.models import saved
 from kdas_tf.models.networks import trainable_parameters
+from kdas_tf.serving import runtimes
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.reporting import progress_line
 
 SAVED_MODEL = "saved_model.pb"
+FILES = (".onnx", ".tflite")
+"""Endings of exported files that are networks by themselves."""
 OWN_NETWORKS = ("train", "teacher")
 """Stages of a run whose network is judged if none is named; the first that is there."""
 
@@ -108,13 +111,15 @@ def open_network(workdir: Path, model: str | None, image_size: tuple[int, int] |
 
     Args:
         workdir: of the run, whose own network is taken if `model` is None.
-        model: folder of a stage that left a network, or of a SavedModel; or None.
+        model: folder of a stage that left a network, or of a SavedModel; an exported .onnx or .tflite file; or None.
         image_size: (height, width) in pixels; needed for a SavedModel only.
 
     Raises:
         UserError: there is no network, or it cannot be loaded.
     """
     folder = Path(model) if model is not None else _own_network(workdir)
+    if folder.suffix in FILES:
+        return _open_file(folder, image_size)
     if (folder / SAVED_MODEL).exists():
         return _open_saved_model(folder, image_size)
     content = saved.describe(folder)
@@ -154,6 +159,16 @@ def _open_saved_model(folder: Path, image_size: tuple[int, int] | None) -> Judge
         return next(iter(output.values())) if isinstance(output, dict) else output
 
     return Judged(folder.name, network, image_size, None, cache.hash_files(folder))
+
+
+def _open_file(path: Path, image_size: tuple[int, int] | None) -> Judged:
+    """An exported file, which knows its size of images."""
+    if not path.is_file():
+        raise UserError(f"Nothing to evaluate: there is no file {path}.")
+    runner = runtimes.open_file(path)
+    if image_size not in (None, runner.image_size):
+        raise UserError(f"{path} takes images of {runner.image_size} only, got image_size={image_size}. Leave it out.")
+    return Judged(f"{path.name} ({path.suffix[1:]})", runner, runner.image_size, None, cache.hash_files(path))
 
 
 def read_data(workdir: Path, data_dir: str | None, reader: Callable[..., ReIDData]) -> ReIDData:

@@ -1,29 +1,71 @@
+"""LiteRT files against the Keras networks that they were made from, in LiteRT."""
+
+import collections
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kdas_tf.errors import UserError
 from kdas_tf.serving import lite
-from kdas_tf.serving.export import Embedder
 from tests.serving import networks
 
 
+def size_of(network):
+    return tuple(network.get_config()["image_size"])
+
+
+def converted(network, path, precision, examples=()):
+    path.write_bytes(lite.convert(network, size_of(network), precision, examples))
+    return lite.LiteRunner(path, threads=1)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [networks.student, networks.teacher])
-def test_converted_networks_give_the_same_embeddings(make, tmp_path):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: networks.student(genotype=networks.ALL, image_size=(75, 37)),
+        networks.teacher,
+    ],
+)
+def test_a_float32_file_gives_the_networks_embeddings(make, tmp_path):
     network = make()
-    size = tuple(network.get_config()["image_size"])
-    images = networks.photographs(size=size)
+    images = networks.photographs(size=size_of(network))
     expected = networks.embeddings(network, images)
-    embedder = Embedder(network, image_size=size)
-    sizes = {}
-    for precision, tolerance in (("float32", 1e-5), ("float16", 2e-2)):
+    assert networks.spread(expected) > 1e-3  # or the comparison would say nothing
+    runner = converted(network, tmp_path / "float32.tflite", "float32")
+    assert runner.image_size == size_of(network)
+    np.testing.assert_allclose(runner(images), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_smaller_numbers_make_smaller_files_with_similar_embeddings(tmp_path):
+    network = networks.student(channels=16)
+    images, examples = networks.photographs(), networks.photographs(16, seed=5).astype("float32")
+    expected = networks.embeddings(network, images)
+    sizes, cosines = {}, {}
+    for precision in lite.PRECISIONS:
         path = tmp_path / f"{precision}.tflite"
-        path.write_bytes(lite.convert(embedder, precision))
-        runner = lite.LiteRunner(path, threads=1)
-        assert runner.image_size == size
-        np.testing.assert_allclose(runner(images), expected, atol=tolerance)
-        sizes[precision] = path.stat().st_size
-    assert sizes["float16"] < 0.75 * sizes["float32"]
+        runner = converted(network, path, precision, examples)
+        sizes[precision], cosines[precision] = path.stat().st_size, (runner(images) * expected).sum(1).min()
+    assert sizes["int8"] < sizes["float16"] < 0.75 * sizes["float32"]
+    assert cosines["float32"] > cosines["float16"] > 0.9999
+    others = (expected @ expected.T)[~np.eye(len(expected), dtype=bool)]
+    assert cosines["int8"] > max(0.98, others.max())
+    types = collections.Counter(
+        (detail["dtype"], detail["quantization_parameters"]["quantized_dimension"])
+        for detail in tf.lite.Interpreter(str(path)).get_tensor_details()
+        if len(detail["quantization_parameters"]["scales"]) > 1
+    )
+    # A scale for each channel of every kernel (3 of a depthwise one), in int8; int32 are their biases.
+    assert {kind for kind, _ in types} == {np.int8, np.int32}
+    assert types[np.int8, 3] >= 20
+
+
+def test_int8_without_photographs_is_refused():
+    with pytest.raises(UserError, match="int8 needs photographs to find the ranges"):
+        lite.convert(networks.student(), networks.SIZE, "int8")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 100])

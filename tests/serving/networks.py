@@ -10,6 +10,18 @@ from kdas_tf.models.teacher import Teacher
 
 SIZE = (32, 16)
 
+ALL = genotype.Genotype(
+    normal=(
+        *(("max_pool_3x3", 0), ("avg_pool_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 1)),
+        *(("dil_conv_3x3", 2), ("part_aware", 0), ("part_aware", 3), ("sep_conv_5x5", 1)),
+    ),
+    reduce=(
+        *(("max_pool_3x3", 0), ("avg_pool_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 1)),
+        *(("dil_conv_3x3", 0), ("part_aware", 1), ("part_aware", 2), ("dil_conv_5x5", 1)),
+    ),
+)
+"""Every operation, at both strides."""
+
 
 def student(**arguments):
     keras.utils.set_random_seed(0)  # here and below: kernels of some other run could round by more than is allowed

@@ -10,25 +10,12 @@ import pytest
 
 from kdas_tf import genotype
 from kdas_tf.errors import UserError
-from kdas_tf.genotype import Genotype
 from kdas_tf.serving import onnx_files
 from tests.serving import networks
 
-ALL = Genotype(
-    normal=(
-        *(("max_pool_3x3", 0), ("avg_pool_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 1)),
-        *(("dil_conv_3x3", 2), ("part_aware", 0), ("part_aware", 3), ("sep_conv_5x5", 1)),
-    ),
-    reduce=(
-        *(("max_pool_3x3", 0), ("avg_pool_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 1)),
-        *(("dil_conv_3x3", 0), ("part_aware", 1), ("part_aware", 2), ("dil_conv_5x5", 1)),
-    ),
-)
-"""Every operation, at both strides."""
-
 NETWORKS = {
-    "all operations": lambda: networks.student(genotype=ALL, image_size=(64, 32)),
-    "all operations, odd sizes": lambda: networks.student(genotype=ALL, image_size=(75, 37)),
+    "all operations": lambda: networks.student(genotype=networks.ALL, image_size=(64, 32)),
+    "all operations, odd sizes": lambda: networks.student(genotype=networks.ALL, image_size=(75, 37)),
     "GDAS": lambda: networks.student(genotype=genotype.GDAS_V1),
     "whole blocks of channels": lambda: networks.student(channels=16),
     "small images": lambda: networks.student(image_size=(12, 8), stem="cifar"),

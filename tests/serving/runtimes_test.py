@@ -4,7 +4,6 @@ import pytest
 from kdas_tf.errors import UserError
 from kdas_tf.serving import runtimes
 from kdas_tf.serving.checking import Comparison
-from kdas_tf.serving.export import Embedder
 from tests.serving import networks
 
 
@@ -21,7 +20,7 @@ def comparison(network):
 
 
 def test_a_copy_is_written_and_measured(network, comparison, tmp_path):
-    path = runtimes.write(network, Embedder(network, image_size=networks.SIZE), tmp_path, "onnx")
+    path = runtimes.write(network, tmp_path, "onnx", image_size=networks.SIZE)
     assert path == tmp_path / "assets.extra" / "float32.onnx"
     measured = runtimes.measure(path, comparison)
     assert measured.file == "assets.extra/float32.onnx"
@@ -32,7 +31,7 @@ def test_a_copy_is_written_and_measured(network, comparison, tmp_path):
 
 
 def test_a_float32_copy_of_another_network_is_refused(network, comparison, tmp_path):
-    path = runtimes.write(network, Embedder(network, image_size=networks.SIZE), tmp_path, "onnx")
+    path = runtimes.write(network, tmp_path, "onnx", image_size=networks.SIZE)
     other = comparison._replace(expected=np.roll(comparison.expected, 1, axis=0))
     with pytest.raises(UserError, match=r"The embeddings of float32\.onnx differ by"):
         runtimes.measure(path, other)

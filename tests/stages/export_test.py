@@ -165,12 +165,25 @@ def test_another_network_becomes_the_next_version(tmp_path):
     }
 
 
-def test_other_runtimes_get_copies(trained, tmp_path):
-    result = run(tmp_path, model=str(trained / "train"), runtimes=("onnx",))
-    copy = result["runtimes"]["onnx"]
-    path = pathlib.Path(result["path"]) / copy["file"]
+def test_other_runtimes_get_copies_that_the_evaluate_stage_judges_too(trained, judged, tmp_path, capsys):
+    result = run(tmp_path, model=str(trained / "train"), runtimes=("onnx",), judged=None)
+    copies = result["copies"]
+    copy, path = copies["onnx"], pathlib.Path(result["path"]) / copies["onnx"]["file"]
     assert path.stat().st_size == copy["bytes"]
     assert copy["difference"] < 1e-5 < copy["milliseconds"]
+    assert copies["judged_on"]["mAP"] == pytest.approx(judged["mAP"])
+    assert copy["mAP_drop"] == copies["judged_on"]["mAP"] - copy["mAP"]
+    assert f"drop in mAP {100 * copy['mAP_drop']:.2f} to {100 * copy['mAP']:.2f} %" in capsys.readouterr().out
+    found = judge(tmp_path, model=str(path), data_dir=str(trained / "photographs"))
+    assert found["mAP"] == pytest.approx(copy["mAP"])
+    assert found["subject"] == "float32.onnx (onnx)"
+
+
+def test_without_photographs_a_copy_is_not_judged(tmp_path, capsys):
+    make_run(tmp_path, with_data=False)
+    copies = run(tmp_path, runtimes=("onnx",), compared=2)["copies"]
+    assert (copies["judged_on"], copies["onnx"]["mAP"], copies["onnx"]["mAP_drop"]) == (None, None, None)
+    assert "drop in mAP not judged, for want of queries and a gallery" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -197,6 +210,9 @@ def test_a_network_of_mixed_precision_is_exported_in_float32(tmp_path):
         ({"version": 0}, "Expected version to be a new number"),
         ({"batch_sizes": (4, 2)}, "ascending"),
         ({"compared": 0}, "at least 1"),
+        ({"calibrated": 0}, "at least 1"),
+        ({"judged": -1}, "judged of at least 0"),
+        ({"runtimes": ("litert_int8",)}, "litert_int8 needs training photographs"),
         ({"runtimes": ("tensorrt",)}, "Expected runtimes to list some of onnx"),
     ],
 )
