@@ -16,6 +16,13 @@ from kdas_tf.errors import UserError
 REPOSITORY = Path(__file__).parent.parent
 SHARED_AXES = tuple(REPOSITORY / "gin" / axis for axis in ("data", "scale", "teacher"))
 LAUNCH = "kdas_tf.launch.run"
+SET_FOR_ALL = {
+    "workdir": "--workdir",
+    "seed": "--seed",
+    "strategy": "--num_devices",
+    "keep_checkpoints": "launch.run.keep_checkpoints",
+}
+"""Arguments of stages that the launcher sets, and how people say them."""
 
 Stage = Callable[..., None]
 Key = tuple[str, str]
@@ -138,10 +145,10 @@ def _check_unread(config: dict, reached: set[Key], own_macros: set[str]) -> None
         if key not in reached:
             raise UserError(f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.")
         is_stage = selector != LAUNCH and "workdir" in inspect.signature(gin._REGISTRY[selector].wrapped).parameters
-        for name in ("workdir", "seed", "strategy"):
+        for name, instead in SET_FOR_ALL.items():
             if is_stage and name in parameters:
                 raise UserError(
-                    f"{_short(selector)}.{name} is set by the launcher for all stages. Give --{name} instead."
+                    f"{_short(selector)}.{name} is set by the launcher for all stages. Give {instead} instead."
                 )
 
 

@@ -25,6 +25,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def flush(path: str | os.PathLike) -> None:
+    """Forces a file, or the names in a folder, onto the disk: a rename alone does not survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """Writes a mapping as JSON."""
     with replacing(path) as partial:

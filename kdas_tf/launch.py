@@ -5,12 +5,16 @@ keyword-only arguments.
 """
 
 import contextlib
+import errno
 import hashlib
 import importlib
 import inspect
 import logging
 import os
+import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,12 +22,16 @@ from typing import Any
 
 from absl import flags
 
-from kdas_tf import bindings
+from kdas_tf import bindings, lock
 from kdas_tf.bindings import Stage
-from kdas_tf.errors import UserError
+from kdas_tf.errors import Stopped, UserError
 from kdas_tf.settings import check_unchanged, remember
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+STOPPED = 75
+"""Exit code after SIGTERM: EX_TEMPFAIL of sysexits.h, "run it again"."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 def run(
@@ -34,6 +42,8 @@ def run(
     num_devices: int | None = None,
     logical_cpus: int | None = None,
     mixed_precision: str = "float32",
+    deterministic: bool = False,
+    keep_checkpoints: int = 3,
     dry_run: bool = False,
 ) -> None:
     """Runs stages in order; one whose result exists is skipped.
@@ -48,6 +58,8 @@ def run(
         num_devices: number of GPUs (or logical CPUs) to use; all by default.
         logical_cpus: split the CPU into so many logical devices, to try out what several devices do.
         mixed_precision: dtype policy, one of "float32", "mixed_bfloat16", "mixed_float16".
+        deterministic: the same command gives the same bits, stopped and continued or not; slower.
+        keep_checkpoints: how many of the last checkpoints of a stage are kept.
         dry_run: print stages, configuration, parameters and memory, and run nothing.
 
     Raises:
@@ -56,33 +68,48 @@ def run(
     for stage in stages:
         if not hasattr(inspect.getmodule(inspect.unwrap(stage)), "RESULT"):
             raise UserError(f"Expected launch.run.stages to list stages, such as [@search.run], got {stage!r}.")
-    strategy = make_strategy(num_devices, logical_cpus, mixed_precision)
+    if mixed_precision not in PRECISIONS:
+        raise UserError(f"Expected --mixed_precision to be one of {', '.join(PRECISIONS)}, got {mixed_precision!r}.")
+    if keep_checkpoints < 1:
+        raise UserError(f"Expected launch.run.keep_checkpoints of at least 1, got {keep_checkpoints}.")
+    with quiet():
+        tensorflow, devices = map(importlib.import_module, ("tensorflow", "kdas_tf.training.devices"))
+        tensorflow.config.list_physical_devices()
+    strategy = devices.make_strategy(num_devices, logical_cpus, mixed_precision, deterministic)
     folder = Path(workdir).expanduser().absolute()
-    common = {"workdir": folder, "seed": seed, "strategy": strategy}
+    common = {"workdir": folder, "seed": seed, "strategy": strategy, "keep_checkpoints": keep_checkpoints}
     if dry_run:
         for line in describe(stages, common):
             print(line)
         return
-    settings = settings_of_all(stages, f"seed {seed}, {mixed_precision}")
+    settings = settings_of_all(stages, f"seed {seed}, {mixed_precision}" + (", deterministic" if deterministic else ""))
     for stage in stages:  # all of them before anything is written
         check_unchanged(folder / stage_name(stage), settings[stage_name(stage)])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"Expected --workdir={workdir} to be a folder that can be written to: {error.strerror}."
-        ) from error
-    for stage in stages:
-        name, module = stage_name(stage), inspect.getmodule(inspect.unwrap(stage))
-        result = folder / name / str(vars(module)["RESULT"])
-        if result.exists() and not free_arguments(stage):
-            print(f"{name}: done before, {result}", flush=True)
-            continue
-        remember(folder / name, settings[name])
-        started = time.monotonic()
-        stage(**accepted(stage, common))
-        print(f"{name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
+    with contextlib.ExitStack() as locked:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            locked.enter_context(lock.holding(folder))
+            (folder / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"Expected --workdir={workdir} to be a folder that can be written to: {error.strerror}."
+            ) from error
+        for stage in stages:
+            run_stage(stage, folder, settings[stage_name(stage)], common)
+
+
+def run_stage(stage: Stage, folder: Path, settings: dict[str, str], common: dict[str, Any]) -> None:
+    """Runs one stage, or says that it was done before."""
+    name, module = stage_name(stage), inspect.getmodule(inspect.unwrap(stage))
+    result = folder / name / str(vars(module)["RESULT"])
+    if result.exists() and not free_arguments(stage):
+        print(f"{name}: done before, {result}", flush=True)
+        return
+    check_unchanged(folder / name, settings)  # again: the lock may have been another process's before
+    remember(folder / name, settings)
+    started = time.monotonic()
+    stage(**accepted(stage, common))
+    print(f"{name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
 
 
 def settings_of_all(stages: Sequence[Stage], history: str) -> dict[str, dict[str, str]]:
@@ -132,35 +159,6 @@ def quiet() -> Iterator[None]:
         os.close(saved)
 
 
-def make_strategy(num_devices: int | None, logical_cpus: int | None, mixed_precision: str) -> Any:
-    """Sets up TensorFlow and returns the strategy: MirroredStrategy, or the default one for a single device."""
-    with quiet():
-        import keras
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-    if mixed_precision not in PRECISIONS:
-        raise UserError(f"Expected --mixed_precision to be one of {', '.join(PRECISIONS)}, got {mixed_precision!r}.")
-    for flag, number in (("num_devices", num_devices), ("logical_cpus", logical_cpus)):
-        if number is not None and number < 1:
-            raise UserError(f"Expected --{flag} to be at least 1, got {number}.")
-    # The layout pass costs seconds at the first step of a supernet and gained nothing (docs/performance.md).
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
-    if logical_cpus is not None:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus)
-    keras.mixed_precision.set_global_policy(mixed_precision)
-    devices = tf.config.list_logical_devices("GPU") if logical_cpus is None else []
-    devices = devices or tf.config.list_logical_devices("CPU")
-    if num_devices is not None and num_devices > len(devices):
-        raise UserError(
-            f"Expected --num_devices of at most {len(devices)}, the devices of this machine, got {num_devices}. "
-            "Logical devices for a trial come from --logical_cpus."
-        )
-    devices = devices[:num_devices]
-    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
-
-
 def accepted(stage: Stage, arguments: dict[str, Any]) -> dict[str, Any]:
     """Those of the arguments that a stage has."""
     parameters = inspect.signature(stage).parameters
@@ -186,12 +184,14 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("num_devices", None, "Number of devices to use; all by default.", flag_values=values)
     flags.DEFINE_integer("logical_cpus", None, "Split the CPU into so many logical devices.", flag_values=values)
     flags.DEFINE_enum("mixed_precision", None, PRECISIONS, "Dtype policy.", flag_values=values)
+    what = "Give the same bits for the same command, stopped and continued or not."
+    flags.DEFINE_bool("deterministic", None, what, flag_values=values)
     flags.DEFINE_bool("dry_run", None, "Print what would be done, and do nothing.", flag_values=values)
 
 
 def overrides_of(values: flags.FlagValues) -> dict[str, Any]:
     """{binding: value} of the flags that were given and that the launcher itself reads."""
-    names = ("workdir", "seed", "num_devices", "logical_cpus", "mixed_precision", "dry_run")
+    names = ("workdir", "seed", "num_devices", "logical_cpus", "mixed_precision", "deterministic", "dry_run")
     return {f"launch.run.{name}": values[name].value for name in names if values[name].value is not None}
 
 
@@ -213,28 +213,56 @@ def stage_arguments_of(values: flags.FlagValues) -> dict[str, str]:
     return given
 
 
+@contextlib.contextmanager
+def stopping_on_sigterm() -> Iterator[None]:
+    """Ends with `Stopped` on SIGTERM; stages that train take over, to save first (`kdas_tf.training.stopping`)."""
+
+    def stop(number, frame):
+        raise Stopped
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def parse_and_run(arguments: Sequence[str]) -> None:
+    """Does what the command line says.
+
+    Raises:
+        UserError, flags.Error: a mistake in what was given.
+        Stopped: SIGTERM.
+    """
+    values = flags.FlagValues()
+    define_flags(values)
+    rest = values(["kdas_tf.launch", *arguments])[1:]
+    if rest:
+        raise UserError(f"Expected only flags, got {rest[0]!r}. --help lists them.")
+    if values["help"].value:
+        print(f"{__doc__.splitlines()[0]}\n{values.get_help()}")
+        return
+    gin_files, gin_params = values["gin_file"].value or [], values["gin_param"].value or []
+    if not gin_files:
+        raise UserError("Expected at least one --gin_file. Try --gin_file=gin/search.gin.")
+    with quiet():
+        importlib.import_module("tensorflow")
+    bindings.parse(gin_files, gin_params, overrides_of(values), stage_arguments_of(values))
+    bindings.call_launch()
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line and returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Runs the command line and returns the exit code: 0; 2 for a user's mistake; 75 for SIGTERM; 130 for Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach people through exceptions
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # gin logs every folder in which an included file is not, before it finds it in another one.
     logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("Path not found"))
-    values = flags.FlagValues()
-    define_flags(values)
     try:
-        rest = values(["kdas_tf.launch", *arguments])[1:]
-        if rest:
-            raise UserError(f"Expected only flags, got {rest[0]!r}. --help lists them.")
-        if values["help"].value:
-            print(f"{__doc__.splitlines()[0]}\n{values.get_help()}")
-            return 0
-        gin_files, gin_params = values["gin_file"].value or [], values["gin_param"].value or []
-        if not gin_files:
-            raise UserError("Expected at least one --gin_file. Try --gin_file=gin/search.gin.")
-        with quiet():
-            importlib.import_module("tensorflow")
-        bindings.parse(gin_files, gin_params, overrides_of(values), stage_arguments_of(values))
-        bindings.call_launch()
+        with stopping_on_sigterm():
+            parse_and_run(arguments)
     except (UserError, flags.Error) as error:
         # gin adds the call that an error passed through, which says nothing to people.
         print(f"error: {str(error).split('  In call to configurable')[0].strip()}", file=sys.stderr)
@@ -242,8 +270,11 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Stopped:
+        print(f"stopped by SIGTERM. To continue: python -m kdas_tf.launch {shlex.join(arguments)}", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
-        print("\nstopped. The same command continues after the last finished epoch.", file=sys.stderr)
+        print("\nstopped. The same command continues after the last checkpoint.", file=sys.stderr)
         return 130
     return 0
 

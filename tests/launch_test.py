@@ -1,5 +1,8 @@
 import logging
-import subprocess
+import os
+import shlex
+import signal
+import socket
 import sys
 
 import keras
@@ -7,8 +10,7 @@ import pytest
 import tensorflow as tf
 
 from gin import config as gin
-from kdas_tf import launch
-from kdas_tf.bindings import REPOSITORY
+from kdas_tf import launch, lock
 
 SEARCH = "--gin_file=gin/search.gin"
 TINY = "--gin_file=gin/scale/tiny.gin"
@@ -16,13 +18,18 @@ TINY = "--gin_file=gin/scale/tiny.gin"
 ONE_DEVICE = "--num_devices=1"
 
 STAGE = """
+import os
+import signal
+
 RESULT = "result.txt"
 
-def run(*, workdir, seed, value: int = 1, interrupted: bool = False):
+def run(*, workdir, seed, keep_checkpoints=None, value: int = 1, interrupted: bool = False, terminated: bool = False):
     with open(workdir / "calls.txt", "a") as file:
         file.write(f"{__name__} value {value} seed {seed}\\n")
     if interrupted:
         raise KeyboardInterrupt
+    if terminated:
+        os.kill(os.getpid(), signal.SIGTERM)
     (workdir / __name__ / RESULT).write_text(str(value))
 """
 
@@ -90,6 +97,7 @@ def calls(folder):
         ([SEARCH, "--mixed_precision=foo"], "float32|mixed_bfloat16|mixed_float16"),
         ([SEARCH, "--num_devices=99"], "Expected --num_devices of at most 4"),
         ([SEARCH, "--num_devices=0"], "Expected --num_devices to be at least 1, got 0"),
+        ([SEARCH, "--gin_param=launch.run.keep_checkpoints=0"], "launch.run.keep_checkpoints of at least 1, got 0"),
         ([SEARCH, "--logical_cpus=0"], "Expected --logical_cpus to be at least 1, got 0"),
         ([SEARCH, "--data_dir=/nowhere/Market-1501"], "/nowhere/Market-1501 is no folder"),
         (["--gin_file=gin/nowhere.gin"], "gin/nowhere.gin"),
@@ -207,6 +215,29 @@ def test_an_interrupted_stage_says_that_the_same_command_continues(run, tmp_path
     assert calls(tmp_path)[2:] == ["kdas_fake_second value 2 seed 0"]
 
 
+def test_sigterm_has_its_own_exit_code_and_says_how_to_continue(run, tmp_path, capfd, two_stages):
+    before = signal.getsignal(signal.SIGTERM)
+    assert run("--gin_param=kdas_fake_second.run.terminated=True") == 75
+    assert signal.getsignal(signal.SIGTERM) == before
+    error = capfd.readouterr().err
+    command = error.partition("To continue: ")[2]
+    assert shlex.split(command)[:3] == ["python", "-m", "kdas_tf.launch"]
+    assert two_stages in shlex.split(command) and error.count("\n") == 1
+    assert not (tmp_path / "run" / "kdas_fake_second" / "result.txt").exists()
+
+
+def test_a_workdir_is_for_one_process_and_the_other_one_is_named(run, tmp_path, capfd):
+    (tmp_path / "run").mkdir()
+    with lock.holding(tmp_path / "run"):
+        before = (tmp_path / "run" / lock.FILE).read_bytes()
+        assert run() == 2
+        output, error = capfd.readouterr()
+        assert f"process {os.getpid()} on {socket.gethostname()}, since 20" in error and error.count("\n") == 1
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [lock.FILE] and not output
+        assert (tmp_path / "run" / lock.FILE).read_bytes() == before
+    assert run() == 0
+
+
 def test_a_dry_run_shows_stages_parameters_memory_and_configuration_and_leaves_nothing(tmp_path, capsys):
     flags = [SEARCH, TINY, ONE_DEVICE, "--gin_param=CELLS=3", f"--workdir={tmp_path / 'run'}", "--dry_run"]
     assert launch.main(flags) == 0
@@ -231,15 +262,3 @@ def test_a_dry_run_of_other_data_counts_its_identities(tmp_path, capsys):
     assert launch.main(flags) == 0
     assert "Training identities: 3" in capsys.readouterr().out.splitlines()
     assert not (tmp_path / "run").exists()
-
-
-def test_precision_and_devices_are_set_for_the_process():
-    assert launch.make_strategy(1, None, "mixed_bfloat16").num_replicas_in_sync == 1
-    assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
-
-
-def test_logical_cpus_make_as_many_replicas():
-    """In a process of its own: logical devices are fixed once TensorFlow has started."""
-    code = "from kdas_tf.launch import make_strategy; print(make_strategy(2, 3, 'float32').num_replicas_in_sync)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == "2"

@@ -149,6 +149,7 @@ def training_batches(
     augmentation: RandomResizedCrop,
     seed: int,
     start_epoch: int = 0,
+    start_step: int = 0,
     epochs: int,
 ) -> tf.data.Dataset:
     """Batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
@@ -164,6 +165,7 @@ def training_batches(
         augmentation: called with every image, `image_size` and a seed.
         seed: not negative.
         start_epoch: first epoch.
+        start_step: first step in it.
         epochs: the epoch to stop before.
 
     Returns:
@@ -190,10 +192,10 @@ def training_batches(
         content, label = images.read(key)
         return {"image": augmentation(_decode(content), image_size, item_seed), "label": label}
 
-    dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(keys_of)
+    dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(keys_of).skip(start_step * batch_size)
     dataset = dataset.map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
-    length = tf.data.experimental.assert_cardinality((epochs - start_epoch) * steps)
+    length = tf.data.experimental.assert_cardinality((epochs - start_epoch) * steps - start_step)
     return dataset.apply(length).prefetch(tf.data.AUTOTUNE)
 
 

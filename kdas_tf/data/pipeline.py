@@ -31,6 +31,7 @@ def balanced_batches(
     augmentation: transforms.Augmentation | None,
     seed: int,
     start_epoch: int = 0,
+    start_step: int = 0,
     epochs: int,
 ) -> tf.data.Dataset:
     """P x K batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
@@ -49,11 +50,13 @@ def balanced_batches(
         augmentation: called with every image and a seed; None leaves images as they are.
         seed: not negative.
         start_epoch: first epoch.
+        start_step: first step in it.
         epochs: the epoch to stop before.
 
     Returns:
-        A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(len(indices), P * K)`, with
-        elements {"image": float32 `[P*K, height, width, 3]` in 0..255, "label": int32 `[P*K]`, "index": int32 `[P*K]`},
+        A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(len(indices), P * K)` less
+        start_step, with elements {"image": float32 `[P*K, height, width, 3]` in 0..255, "label": int32 `[P*K]`,
+        "index": int32 `[P*K]`},
         grouped by identity; `index` is a position in `records`.
 
     Raises:
@@ -67,7 +70,7 @@ def balanced_batches(
 
     def plan() -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
         for epoch in range(start_epoch, epochs):
-            for step in range(sampler.steps_per_epoch):
+            for step in range(start_step if epoch == start_epoch else 0, sampler.steps_per_epoch):
                 seeds = np.random.SeedSequence([_STREAM, seed, epoch, step]).generate_state(2 * sampler.batch_size)
                 yield indices[sampler.batch(epoch, step)], seeds.view(np.int32).reshape(-1, 2)
 
@@ -83,7 +86,7 @@ def balanced_batches(
     dataset = tf.data.Dataset.from_generator(plan, output_signature=signature).unbatch()
     dataset = dataset.map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(sampler.batch_size, drop_remainder=True)
-    steps = (epochs - start_epoch) * sampler.steps_per_epoch
+    steps = (epochs - start_epoch) * sampler.steps_per_epoch - start_step
     return _finish(dataset.apply(tf.data.experimental.assert_cardinality(steps)))
 
 

@@ -61,6 +61,7 @@ def run(
     optimizer: Callable[..., keras.optimizers.Optimizer] = momentum_sgd,
     label_smoothing: float = 0.1,
     augmentation: Callable[[], RandomResizedCrop] = RandomResizedCrop,
+    keep_checkpoints: int = 3,
 ) -> None:
     """Writes `pretrain.json` last, beside the network after the last epoch and the best one in `best`.
 
@@ -88,6 +89,7 @@ def run(
         optimizer: makes the optimizer from a learning rate.
         label_smoothing: of the labels (0.1 in DARTS).
         augmentation: makes the augmentation.
+        keep_checkpoints: how many of the last checkpoints are kept.
 
     Raises:
         UserError: an argument is out of its range, or the images cannot be used.
@@ -114,7 +116,7 @@ def run(
     parameters = trainable_parameters(network)
     print(f"pretrain: {network.name}, {parameters / 1e6:.2f} M trainable parameters", flush=True)
 
-    def batches(epoch: int) -> Dataset:
+    def batches(epoch: int, step: int = 0) -> Dataset:
         return training_batches(
             images,
             image_size=image_size,
@@ -122,6 +124,7 @@ def run(
             augmentation=augmentation(),
             seed=seed,
             start_epoch=epoch,
+            start_step=step,
             epochs=epochs,
         )
 
@@ -135,9 +138,8 @@ def run(
             workdir=workdir,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch(images.train_images, batch_size),
-            # As a list: TensorFlow's checkpoints do not see layers that Keras keeps in lists; statistics would be lost.
             checkpoints=Checkpoints(
-                folder / "checkpoints", {"network": list(network.variables), "optimizer": model.optimizer}
+                folder / "checkpoints", {"network": network, "optimizer": model.optimizer}, keep=keep_checkpoints
             ),
             board=Board(workdir / "tensorboard" / "pretrain", next(iter(batches(0)))),
             temperature=lambda epoch: 0.0,

@@ -64,6 +64,7 @@ def run(
     partial_channels: int = 1,
     parameter_budget: float | None = None,
     budget_weight: float = 10.0,
+    keep_checkpoints: int = 3,
 ) -> None:
     """Writes `genotype.json`, and pictures of it and of the alphas.
 
@@ -100,6 +101,7 @@ def run(
         partial_channels: K of PC-DARTS: one K-th of the channels goes through the mixed operations.
         parameter_budget: trainable parameters that the derived network should have at most.
         budget_weight: of the share by which the expected parameters exceed the budget.
+        keep_checkpoints: how many of the last checkpoints are kept.
 
     Raises:
         UserError: an argument is out of its range, or an earlier stage's result cannot be used.
@@ -148,7 +150,7 @@ def run(
         )
     print(f"search: supernet of {cells} cells, {trainable_parameters(supernet) / 1e6:.2f} M parameters", flush=True)
 
-    def batches(epoch: int) -> Dataset:
+    def batches(epoch: int, step: int = 0) -> Dataset:
         return paired_batches(
             {name: (half, 2 * seed + number) for number, (name, half) in enumerate(halves.items())},
             records=data.train,
@@ -158,6 +160,7 @@ def run(
             images_per_identity=images_per_identity,
             augmentation=augmentation(),
             start_epoch=epoch,
+            start_step=step,
             epochs=epochs,
         )
 
@@ -190,6 +193,7 @@ def run(
                     "alpha_optimizer": model.alpha_optimizer,
                     "temperature": model.temperature,
                 },
+                keep=keep_checkpoints,
             ),
             board=board,
             temperature=temperature,

@@ -59,6 +59,7 @@ def run(
     label_smoothing: float = 0.0,
     augmentation: Callable[[], Augmentation] = Augmentation,
     objective: Callable[[], Objective] = Objective,
+    keep_checkpoints: int = 3,
 ) -> None:
     """Writes `teacher.json` beside the weights, or beside a table of logits.
 
@@ -84,6 +85,7 @@ def run(
         label_smoothing: of the labels.
         augmentation: makes the augmentation.
         objective: makes the objective; the temperature is 0, so it is L_c + L_t.
+        keep_checkpoints: how many of the last checkpoints are kept.
 
     Raises:
         UserError: an argument is out of its range, or a file cannot be used.
@@ -118,7 +120,7 @@ def run(
     parameters = trainable_parameters(network)
     print(f"teacher: {backbone}, {parameters / 1e6:.1f} M trainable parameters, {len(identities)} identities")
 
-    def batches(epoch: int) -> Dataset:
+    def batches(epoch: int, step: int = 0) -> Dataset:
         return balanced_batches(
             data.train,
             labels,
@@ -129,6 +131,7 @@ def run(
             augmentation=augmentation(),
             seed=seed,
             start_epoch=epoch,
+            start_step=step,
             epochs=epochs,
         )
 
@@ -140,7 +143,9 @@ def run(
             workdir=workdir,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch(len(labels), identities_per_batch * images_per_identity),
-            checkpoints=Checkpoints(folder / "checkpoints", {"network": network, "optimizer": model.optimizer}),
+            checkpoints=Checkpoints(
+                folder / "checkpoints", {"network": network, "optimizer": model.optimizer}, keep=keep_checkpoints
+            ),
             board=Board(workdir / "tensorboard" / "teacher"),
             temperature=lambda epoch: 0.0,
             learning_rate=lambda epoch: schedules.cosine(

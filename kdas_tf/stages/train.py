@@ -58,6 +58,7 @@ def run(
     augmentation: Callable[[], Augmentation] = Augmentation,
     objective: Callable[[], Objective] = Objective,
     judge_every: int = 20,
+    keep_checkpoints: int = 3,
 ) -> None:
     """Writes `train.json` last, beside the network after the last epoch and the best one in `best`.
 
@@ -84,6 +85,7 @@ def run(
         augmentation: makes the augmentation.
         objective: makes the objective of Eq. 9.
         judge_every: epochs between two evaluations; the last epoch is always judged.
+        keep_checkpoints: how many of the last checkpoints are kept.
 
     Raises:
         UserError: an argument is out of its range, or an earlier stage's result cannot be used.
@@ -120,7 +122,7 @@ def run(
     parameters = trainable_parameters(network)
     print(f"train: {network.name}, {parameters / 1e6:.2f} M trainable parameters", flush=True)
 
-    def batches(epoch: int) -> Dataset:
+    def batches(epoch: int, step: int = 0) -> Dataset:
         return balanced_batches(
             data.train,
             labels,
@@ -131,6 +133,7 @@ def run(
             augmentation=augmentation(),
             seed=seed,
             start_epoch=epoch,
+            start_step=step,
             epochs=epochs,
         )
 
@@ -143,7 +146,9 @@ def run(
             workdir=workdir,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch(len(labels), identities_per_batch * images_per_identity),
-            checkpoints=Checkpoints(folder / "checkpoints", {"network": network, "optimizer": model.optimizer}),
+            checkpoints=Checkpoints(
+                folder / "checkpoints", {"network": network, "optimizer": model.optimizer}, keep=keep_checkpoints
+            ),
             board=Board(workdir / "tensorboard" / "train"),
             temperature=temperature,
             learning_rate=lambda epoch: schedules.cosine(

@@ -4,14 +4,15 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
-from kdas_tf.training.checkpoints import Checkpoints
+from kdas_tf.training.checkpoints import Checkpoints, Position
 
 
 class DropPathCallback(keras.callbacks.Callback):
@@ -70,16 +71,52 @@ class LearningRateCallback(keras.callbacks.Callback):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Stops a run whose objective is no longer finite, before it is checkpointed."""
+    """Stops a run whose objective is no longer finite, before it is checkpointed.
+
+    The numbers of a step are looked at after the next one: they are there by then, and the device does not wait.
+
+    Args:
+        steps_done: of the first epoch, where it is continued in its middle.
+    """
+
+    def __init__(self, steps_done: int = 0):
+        super().__init__()
+        self.steps_done = steps_done
+        self.before: tuple[int, dict] | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.check_steps()
+        self.before = (batch + 1 + self.steps_done, dict(logs or {}))
+
+    def check_steps(self) -> None:
+        """Looks at the last step.
+
+        Raises:
+            UserError: its numbers are not finite.
+        """
+        if self.before is not None:
+            (step, logs), self.before = self.before, None
+            _check_finite(logs, f"in step {step} of epoch {self.epoch + 1}")
 
     def on_epoch_end(self, epoch, logs=None):
-        numbers = {name: value for name, value in (logs or {}).items() if not isinstance(value, (list, tuple))}
-        wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
-        if wrong:
-            raise UserError(
-                f"The run has diverged: {', '.join(wrong)} became not finite in epoch {epoch + 1}. The checkpoint of "
-                "the epoch before is kept; lower the learning rate (or limit gradient_norm) and choose a new --workdir."
-            )
+        self.check_steps()
+        self.steps_done = 0
+        _check_finite(logs or {}, f"in epoch {epoch + 1}")
+
+
+def _check_finite(logs: Mapping[str, Any], when: str) -> None:
+    numbers = {name: float(value) for name, value in logs.items() if not isinstance(value, (list, tuple))}
+    wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if wrong:
+        finite = [name for name in numbers if name not in wrong]
+        raise UserError(
+            f"The run has diverged: {', '.join(wrong)} became not finite {when}"
+            f"{' (still finite: ' + ', '.join(finite) + ')' if finite else ''}. The checkpoint before it is kept; "
+            "lower the learning rate (or limit gradient_norm) and choose a new --workdir."
+        )
 
 
 class CheckpointCallback(keras.callbacks.Callback):
@@ -90,7 +127,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self.checkpoints = checkpoints
 
     def on_epoch_end(self, epoch, logs=None):
-        self.checkpoints.save(epoch + 1)
+        self.checkpoints.save(Position(epoch + 1))
 
 
 class MetricsFile(keras.callbacks.Callback):
@@ -142,6 +179,7 @@ class Progress(keras.callbacks.Callback):
         steps: steps in an epoch.
         shown: names of the logged values to show.
         since: `time.monotonic()` when the stage began; the time to the first step counts from there.
+        steps_done: of the first epoch, where it is continued in its middle.
     """
 
     def __init__(
@@ -152,6 +190,7 @@ class Progress(keras.callbacks.Callback):
         shown: tuple[str, ...] = ("total",),
         *,
         since: float | None = None,
+        steps_done: int = 0,
     ):
         super().__init__()
         self.stage = stage
@@ -159,11 +198,13 @@ class Progress(keras.callbacks.Callback):
         self.steps = steps
         self.shown = shown
         self.since = time.monotonic() if since is None else since
+        self.steps_done = steps_done
         self.seconds: list[float] = []
         self.live = sys.stdout.isatty()
 
     def on_train_begin(self, logs=None):
-        print(f"{self.stage}: compiling the first step ...", flush=True)
+        if not self.seconds:
+            print(f"{self.stage}: compiling the first step ...", flush=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = self.last_shown = time.monotonic()
@@ -174,9 +215,10 @@ class Progress(keras.callbacks.Callback):
             print(f"{self.stage}: first step {now - self.since:.1f} s after the start of the stage", flush=True)
         if self.live and now - self.last_shown > 1:
             self.last_shown = now
-            print(f"\r{self.stage}: step {batch + 1}/{self.steps} ", end="", flush=True)
+            print(f"\r{self.stage}: step {self.steps_done + batch + 1}/{self.steps} ", end="", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
+        self.steps_done = 0
         self.seconds.append(time.monotonic() - self.started)
         steady = self.seconds[1:] or self.seconds
         left = sum(steady) / len(steady) * (self.epochs - epoch - 1)

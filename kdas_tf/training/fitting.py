@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,13 +16,14 @@ from kdas_tf.training.callbacks import (
     Progress,
     TemperatureCallback,
 )
-from kdas_tf.training.checkpoints import Checkpoints
+from kdas_tf.training.checkpoints import Checkpoints, Position
 from kdas_tf.training.steps import DistilledModel
+from kdas_tf.training.stopping import RestoreMeans, StopOnSignal
 
 
 def fit(
     model: DistilledModel,
-    dataset_from: Callable[[int], tf.data.Dataset],
+    dataset_from: Callable[[int, int], tf.data.Dataset],
     *,
     stage: str,
     workdir: Path,
@@ -39,7 +41,7 @@ def fit(
 
     Args:
         model: compiled.
-        dataset_from: makes the batches from an epoch on.
+        dataset_from: makes the batches from an epoch and a step in it on.
         stage: name of the stage.
         workdir: folder of the run; `metrics.jsonl` is written here.
         epochs: number of epochs.
@@ -51,27 +53,41 @@ def fit(
         callbacks: run after the schedules and before logs are written, so they may add to the logs.
         shown: names of the values that people see.
         since: `time.monotonic()` when the stage began.
+
+    Raises:
+        UserError: a loss is not finite, or a checkpoint cannot be written or read.
+        Stopped: the process was asked to end; a checkpoint is saved.
     """
     start = checkpoints.restore()
-    if start:
-        print(f"{stage}: continuing after epoch {start} of {epochs}", flush=True)
-    if start >= epochs:
+    if start != Position(0):
+        inside = f", {start.step} of {steps_per_epoch} steps done in the next" if start.step else ""
+        print(f"{stage}: continuing after epoch {start.epoch} of {epochs}{inside}", flush=True)
+    if start.epoch >= epochs:
         return
-    model.fit(
-        dataset_from(start),
-        initial_epoch=start,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            TemperatureCallback(temperature),
-            LearningRateCallback(learning_rate),
-            *callbacks,
-            FiniteLoss(),
-            MetricsFile(workdir / "metrics.jsonl", stage, start),
-            board,
-            CheckpointCallback(checkpoints),
-            Progress(stage, epochs, steps_per_epoch, shown, since=since),
-        ],
-    )
+    finite = FiniteLoss(start.step)
+    stop = StopOnSignal(checkpoints, start, steps_per_epoch, finite.check_steps)
+    used = [
+        TemperatureCallback(temperature),
+        LearningRateCallback(learning_rate),
+        *callbacks,
+        finite,
+        MetricsFile(workdir / "metrics.jsonl", stage, start.epoch),
+        board,
+        CheckpointCallback(checkpoints),
+        Progress(stage, epochs, steps_per_epoch, shown, since=since, steps_done=start.step),
+        stop,
+    ]
+    first = start.epoch
+    with stop.listening():
+        if start.step:  # the rest of an epoch, which Keras would begin again
+            rest = [RestoreMeans(start.means), *used]
+            batches, steps = dataset_from(first, start.step), steps_per_epoch - start.step
+            _fit(model, batches, initial_epoch=first, epochs=first + 1, steps_per_epoch=steps, callbacks=rest)
+            first += 1
+        if first < epochs:
+            batches = dataset_from(first, 0)
+            _fit(model, batches, initial_epoch=first, epochs=epochs, steps_per_epoch=steps_per_epoch, callbacks=used)
+
+
+def _fit(model: DistilledModel, batches: tf.data.Dataset, **arguments: Any) -> None:
+    model.fit(batches, shuffle=False, verbose=0, **arguments)

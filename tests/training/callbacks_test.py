@@ -77,8 +77,17 @@ def test_every_epoch_trains_at_the_learning_rate_of_the_schedule(probe):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run_naming_it_and_the_epoch(value):
-    with pytest.raises(UserError, match=r"diverged: triplet became not finite in epoch 7\."):
+    with pytest.raises(UserError, match=r"diverged: triplet became not finite in epoch 7 .still finite: total"):
         FiniteLoss().on_epoch_end(6, {"total": 1.0, "triplet": value, "entropies_normal": [1.0, 2.0]})
+
+
+def test_a_step_that_is_not_finite_is_named_once_the_next_one_is_done():
+    check = FiniteLoss(steps_done=20)
+    check.on_epoch_begin(4)
+    check.on_train_batch_end(0, {"total": 1.0, "triplet": 0.5})
+    check.on_train_batch_end(1, {"total": math.nan, "triplet": 0.5})
+    with pytest.raises(UserError, match=r"total became not finite in step 22 of epoch 5 .still finite: triplet"):
+        check.on_train_batch_end(2, {"total": math.nan, "triplet": math.nan})
 
 
 def test_finite_losses_pass():
@@ -90,11 +99,11 @@ def test_a_diverged_epoch_is_not_checkpointed_when_the_check_comes_first(probe):
     saved = []
 
     class Saves:
-        def save(self, epochs_done):
-            saved.append(epochs_done)
+        def save(self, position):
+            saved.append(position.epoch)
 
     temperatures = [1.0, 2.0, math.nan]
-    with pytest.raises(UserError, match=r"seen.* in epoch 3\."):
+    with pytest.raises(UserError, match=r"seen became not finite in step 1 of epoch 3 .still finite: scale"):
         history(
             probe, TemperatureCallback(lambda epoch: temperatures[epoch]), FiniteLoss(), CheckpointCallback(Saves())
         )

@@ -1,0 +1,45 @@
+"""Sets up TensorFlow for a process: devices, precision, determinism."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kdas_tf.errors import UserError
+from kdas_tf.training.determinism import be_deterministic
+
+
+def make_strategy(
+    num_devices: int | None, logical_cpus: int | None, mixed_precision: str, deterministic: bool = False
+) -> Any:
+    """Sets up TensorFlow and returns the strategy: MirroredStrategy, or the default one for a single device.
+
+    Args:
+        num_devices: number of GPUs (or logical CPUs) to use; all by default.
+        logical_cpus: split the CPU into so many logical devices.
+        mixed_precision: dtype policy.
+        deterministic: whether the same steps must give the same bits.
+
+    Raises:
+        UserError: there are fewer devices.
+    """
+    for flag, number in (("num_devices", num_devices), ("logical_cpus", logical_cpus)):
+        if number is not None and number < 1:
+            raise UserError(f"Expected --{flag} to be at least 1, got {number}.")
+    # The layout pass costs seconds at the first step of a supernet and gained nothing (docs/performance.md).
+    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    if deterministic:
+        be_deterministic()
+    if logical_cpus is not None:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus)
+    keras.mixed_precision.set_global_policy(mixed_precision)
+    devices = tf.config.list_logical_devices("GPU") if logical_cpus is None else []
+    devices = devices or tf.config.list_logical_devices("CPU")
+    if num_devices is not None and num_devices > len(devices):
+        raise UserError(
+            f"Expected --num_devices of at most {len(devices)}, the devices of this machine, got {num_devices}. "
+            "Logical devices for a trial come from --logical_cpus."
+        )
+    devices = devices[:num_devices]
+    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()

@@ -1,0 +1,174 @@
+"""Stopped by SIGTERM in the middle of an epoch and continued: nothing differs from a run that never was."""
+
+import concurrent.futures
+import functools
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdas_tf.errors import Stopped, UserError
+from kdas_tf.losses.objective import Objective
+from kdas_tf.models.heads import ReIDOutput
+from kdas_tf.training.board import Board
+from kdas_tf.training.checkpoints import Checkpoints, Position
+from kdas_tf.training.fitting import fit
+from kdas_tf.training.optimizers import adam
+from kdas_tf.training.steps import TrainingModel
+from kdas_tf.training.stopping import StopOnSignal
+from tests.training.steps_test import two_devices  # noqa: F401 (a fixture: strategies confuse one another)
+
+EPOCHS, STEPS = 3, 4
+
+
+class Linear(keras.Model):
+    """The smallest network with a statistic beside its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.dense = keras.layers.BatchNormalization(momentum=0.5), keras.layers.Dense(3)
+        self.norm.build((None, 5))
+        self.dense.build((None, 5))
+        self.built = True
+
+    def call(self, images, training=False):
+        features = self.norm(images, training=training)
+        return ReIDOutput(features, features, self.dense(features))
+
+
+def batches(epoch, step):
+    """Batches of numbers as a function of epoch and step, as the pipeline gives them."""
+
+    def generate():
+        for number in range(epoch * STEPS + step, EPOCHS * STEPS):
+            random = np.random.default_rng(number)
+            yield {"image": random.normal(size=(8, 5)).astype("float32"), "label": np.arange(8, dtype="int32") // 3}
+
+    signature = {"image": tf.TensorSpec((8, 5), tf.float32), "label": tf.TensorSpec(8, tf.int32)}
+    return tf.data.Dataset.from_generator(generate, output_signature=signature)
+
+
+class Kill(keras.callbacks.Callback):
+    """Sends this process a SIGTERM at the beginning of a step, after it, or after the epoch."""
+
+    def __init__(self, epoch, step, moment):
+        super().__init__()
+        self.place, self.moment = (epoch, step), moment
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.kill("before the epoch", (epoch, 0))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.kill("in the step", (self.epoch, batch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.kill("while judging", (epoch, STEPS - 1))
+
+    def kill(self, moment, place):
+        if (moment, place) == (self.moment, self.place):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(workdir, strategy, *callbacks, learning_rate=0.01, seed=0):
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        model = TrainingModel(Linear(), None, Objective(), num_identities=3)
+        model.compile(adam(learning_rate=learning_rate), jit_compile=False)
+    parts = {"network": model.network, "optimizer": model.optimizer}
+    fit(
+        model,
+        batches,
+        stage="train",
+        workdir=workdir,
+        epochs=EPOCHS,
+        steps_per_epoch=STEPS,
+        checkpoints=Checkpoints(workdir / "train" / "checkpoints", parts),
+        board=Board(workdir / "tensorboard"),
+        temperature=lambda epoch: 0.0,
+        learning_rate=lambda epoch: learning_rate / (epoch + 1),
+        callbacks=callbacks,
+    )
+    return [np.array(v) for v in (*model.network.variables, *model.optimizer.variables)]
+
+
+@pytest.fixture(scope="module")
+def strategies(two_devices):  # noqa: F811
+    return {1: tf.distribute.get_strategy(), 2: two_devices}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(strategies, tmp_path_factory):
+    """What a run that was never stopped leaves: its numbers, its metrics."""
+
+    @functools.cache
+    def result(devices):
+        folder = tmp_path_factory.mktemp("whole")
+        return run(folder, strategies[devices]), (folder / "metrics.jsonl").read_text()
+
+    return result
+
+
+@pytest.mark.parametrize(
+    ("devices", "moment", "step", "checkpoint"),
+    [
+        (1, "in the step", 1, "epoch_1_step_2"),
+        (1, "in the step", STEPS - 1, "epoch_2"),
+        (1, "while judging", STEPS - 1, "epoch_2"),
+        (1, "before the epoch", 0, "epoch_1"),
+        pytest.param(2, "in the step", 1, "epoch_1_step_2", marks=pytest.mark.slow),  # each device has means of its own
+    ],
+)
+def test_a_run_continues_where_sigterm_met_it(
+    devices, moment, step, checkpoint, undisturbed, strategies, tmp_path, capfd
+):
+    strategy = strategies[devices]
+    whole, logged = undisturbed(devices)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped):
+        run(tmp_path / "parts", strategy, Kill(1, step, moment))
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert sorted(path.name for path in (tmp_path / "parts/train/checkpoints").iterdir())[-1] == checkpoint
+    parts = run(tmp_path / "parts", strategy)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (tmp_path / "parts" / "metrics.jsonl").read_text() == logged and len(logged.splitlines()) == EPOCHS
+    inside = ", 2 of 4 steps done in the next" if checkpoint == "epoch_1_step_2" else ""
+    assert f"continuing after epoch {checkpoint.split('_')[1]} of 3{inside}\n" in capfd.readouterr().out
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(undisturbed, tmp_path):
+    one, logged = undisturbed(1)
+    again, other = (run(tmp_path / str(seed), tf.distribute.get_strategy(), seed=seed) for seed in (0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert [(tmp_path / str(seed) / "metrics.jsonl").read_text() == logged for seed in (0, 1)] == [True, False]
+
+
+def test_a_run_that_diverges_names_the_step_and_keeps_the_checkpoint_before(tmp_path):
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if (self.epoch, batch) == (1, 2):
+                self.model.network.dense.kernel.assign(np.full((5, 3), np.inf))
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+    with pytest.raises(UserError, match=r"distillation, total became not finite in step 3 of epoch 2 .*triplet"):
+        run(tmp_path, tf.distribute.get_strategy(), Poison())
+    checkpoints = Checkpoints(tmp_path / "train" / "checkpoints", {})
+    assert [path.name for path in checkpoints.all()] == ["epoch_1"]
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path):
+    stop = StopOnSignal(Checkpoints(tmp_path, {}), Position(0), STEPS)
+
+    def enter():
+        with stop.listening():
+            return signal.getsignal(signal.SIGTERM)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(enter).result() == signal.getsignal(signal.SIGTERM)
