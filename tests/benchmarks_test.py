@@ -159,3 +159,9 @@ def test_resnet_50_as_onnx_gives_the_embeddings_of_the_network():
     assert result.returncode == 0, result.stderr
     (measured,) = json.loads(result.stdout.splitlines()[-1])["results"]
     assert measured["difference"] < 1e-4  # statistics of maps of two pixels: small variances magnify rounding
+
+
+def test_faults_are_of_stages_that_train():
+    result = benchmark("faults", "--stages", "export")
+    assert result.returncode == 2
+    assert "invalid choice: 'export'" in result.stderr and "pretrain" in result.stderr

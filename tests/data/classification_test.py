@@ -30,15 +30,14 @@ def images(tmp_path):
     return ImageFiles(ClassData("grey", ("a", "b", "c"), records[:13], records[13:]))
 
 
-def batches(images, *, batch_size=4, seed=3, start_epoch=0, epochs=2, augmentation=RandomResizedCrop()):  # noqa: B008
+def batches(images, *, batch_size=4, epochs=2, augmentation=RandomResizedCrop(), **more):  # noqa: B008
     return training_batches(
         images,
         image_size=SIZE,
         batch_size=batch_size,
         augmentation=augmentation,
-        seed=seed,
-        start_epoch=start_epoch,
         epochs=epochs,
+        **{"seed": 3, **more},
     )
 
 
@@ -98,6 +97,9 @@ def noise(tmp_path):
 def test_starting_at_a_later_epoch_continues_bit_for_bit(noise):
     uninterrupted = list(batches(noise, batch_size=3, epochs=4))
     assert_same(batches(noise, batch_size=3, start_epoch=2, epochs=4), uninterrupted[4:])
+    inside = batches(noise, batch_size=3, start_epoch=2, start_step=1, epochs=4)
+    assert_same(inside, uninterrupted[5:])
+    assert inside.cardinality() == 3
     assert_same(batches(noise, batch_size=3, epochs=2), uninterrupted[:4])
 
 

@@ -20,7 +20,7 @@ def records(make_records):
     return make_records(5, 6, size=SIZE)
 
 
-def batches(records, *, indices=None, augmentation=EVERYTHING, seed=3, start_epoch=0, epochs=2):
+def batches(records, *, indices=None, augmentation=EVERYTHING, seed=3, start_epoch=0, epochs=2, **more):
     return pipeline.balanced_batches(
         records,
         relabel(records)[0],
@@ -32,6 +32,7 @@ def batches(records, *, indices=None, augmentation=EVERYTHING, seed=3, start_epo
         seed=seed,
         start_epoch=start_epoch,
         epochs=epochs,
+        **more,
     )
 
 
@@ -74,6 +75,9 @@ def test_starting_at_a_later_epoch_continues_bit_for_bit(records):
     uninterrupted = list(batches(records, epochs=4))
     assert_same(batches(records, start_epoch=2, epochs=4), uninterrupted[4:])
     assert_same(batches(records, epochs=2), uninterrupted[:4])
+    inside = batches(records, start_epoch=1, start_step=1, epochs=4)
+    assert_same(inside, uninterrupted[3:])
+    assert inside.cardinality() == 5
 
 
 def test_reading_twice_gives_the_same_and_another_seed_another(records):
