@@ -43,7 +43,15 @@ launch.run.stages = [@data.run, @teacher.run, @search.run, @train.run]
 train.run.drop_path = 0.2
 search.run.beta_weight = 2.0
 """
-SIZES = ("CELLS=1", "REDUCTIONS=()", "TEACHER_EPOCHS={0}", "SEARCH_EPOCHS={0}", "TRAIN_EPOCHS={0}")
+SIZES = (
+    "CELLS=1",
+    "REDUCTIONS=()",
+    "BACKBONE='MobileNet'",
+    "BACKBONE_ARGUMENTS={{'alpha': 0.25}}",
+    "TEACHER_EPOCHS={0}",
+    "SEARCH_EPOCHS={0}",
+    "TRAIN_EPOCHS={0}",
+)
 
 
 class Runs:

@@ -5,7 +5,6 @@ keyword-only arguments.
 """
 
 import contextlib
-import errno
 import hashlib
 import importlib
 import inspect
@@ -22,7 +21,7 @@ from typing import Any
 
 from absl import flags
 
-from kdas_tf import bindings, lock
+from kdas_tf import bindings, faults, lock
 from kdas_tf.bindings import Stage
 from kdas_tf.errors import Stopped, UserError
 from kdas_tf.settings import check_unchanged, remember
@@ -30,8 +29,6 @@ from kdas_tf.settings import check_unchanged, remember
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STOPPED = 75
 """Exit code after SIGTERM: EX_TEMPFAIL of sysexits.h, "run it again"."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 def run(
@@ -106,9 +103,16 @@ def run_stage(stage: Stage, folder: Path, settings: dict[str, str], common: dict
         print(f"{name}: done before, {result}", flush=True)
         return
     check_unchanged(folder / name, settings)  # again: the lock may have been another process's before
-    remember(folder / name, settings)
     started = time.monotonic()
-    stage(**accepted(stage, common))
+    try:
+        remember(folder / name, settings)
+        stage(**accepted(stage, common))
+    except Exception as error:
+        defaults = {name: parameter.default for name, parameter in inspect.signature(stage).parameters.items()}
+        line = faults.explain(error, name, {**defaults, **bindings.bindings_of(stage)})
+        if line is None or isinstance(error, UserError):
+            raise
+        raise UserError(line) from error
     print(f"{name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
 
 

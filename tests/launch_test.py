@@ -23,11 +23,14 @@ import signal
 
 RESULT = "result.txt"
 
-def run(*, workdir, seed, keep_checkpoints=None, value: int = 1, interrupted: bool = False, terminated: bool = False):
+def run(*, workdir, seed, value: int = 1, interrupted: bool = False, terminated: bool = False, full: bool = False):
     with open(workdir / "calls.txt", "a") as file:
         file.write(f"{__name__} value {value} seed {seed}\\n")
     if interrupted:
         raise KeyboardInterrupt
+    if full:
+        with open("/dev/full", "w") as file:
+            file.write("x")
     if terminated:
         os.kill(os.getpid(), signal.SIGTERM)
     (workdir / __name__ / RESULT).write_text(str(value))
@@ -224,6 +227,14 @@ def test_sigterm_has_its_own_exit_code_and_says_how_to_continue(run, tmp_path, c
     assert shlex.split(command)[:3] == ["python", "-m", "kdas_tf.launch"]
     assert two_stages in shlex.split(command) and error.count("\n") == 1
     assert not (tmp_path / "run" / "kdas_fake_second" / "result.txt").exists()
+
+
+def test_a_fault_of_the_machine_is_one_line_and_exit_code_2_and_the_same_command_continues(run, tmp_path, capfd):
+    assert run("--gin_param=kdas_fake_second.run.full=True") == 2
+    error = capfd.readouterr().err
+    assert "Expected room on the disk for what the stage kdas_fake_second writes" in error and error.count("\n") == 1
+    assert run("--gin_param=kdas_fake_second.run.full=True") == 2
+    assert "kdas_fake_first: done before" in capfd.readouterr().out
 
 
 def test_a_workdir_is_for_one_process_and_the_other_one_is_named(run, tmp_path, capfd):

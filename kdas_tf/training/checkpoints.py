@@ -157,5 +157,5 @@ def _sha256(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) else str(error)
+    text = error.strerror if isinstance(error, OSError) else str(error).rpartition("; ")[2].partition(" [Op:")[0]
     return " ".join((text or type(error).__name__).split())[:200]

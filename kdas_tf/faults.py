@@ -1,0 +1,60 @@
+"""Faults of the machine, in words: no room, no access, no memory. Nothing here is a fault of the program."""
+
+import errno
+import re
+from collections.abc import Mapping
+from typing import Any
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+BATCH = ("identities_per_batch", "batch_size", "images_per_identity", "channels")
+"""Arguments of stages on which memory depends, the first to be lowered first."""
+
+
+def explain(error: BaseException, stage: str, arguments: Mapping[str, Any]) -> str | None:
+    """One line about a fault of the machine in a stage: what happened and what to do.
+
+    Errors are told by their number, or by their text: those of TensorFlow and HDF5 have no number.
+
+    Args:
+        error: what came out of the stage.
+        stage: its name.
+        arguments: what it was called with.
+
+    Returns:
+        None if the error is of another kind.
+    """
+    number, text = getattr(error, "errno", None), " ".join(str(error).split())
+    what = getattr(error, "filename", None) or text[:200]
+    if number in NO_ROOM or "No space left on device" in text or "File too large" in text:
+        return (
+            f"Expected room on the disk for what the stage {stage} writes, but there is none left ({what}). Make room, "
+            "and the same command continues after the last checkpoint."
+        )
+    if number in NO_ACCESS or "Read-only file system" in text:
+        return (
+            f"Expected to be allowed to read and write what the stage {stage} needs, but access was refused ({what}). "
+            "Give access, and the same command continues after the last checkpoint."
+        )
+    if isinstance(error, MemoryError) or "OOM when allocating" in text:
+        return _out_of_memory(text, stage, arguments)
+    return None
+
+
+def _out_of_memory(text: str, stage: str, arguments: Mapping[str, Any]) -> str:
+    shape = re.search(r"shape ?\[[\d,]*\]", text)
+    failed = f" (the last request: {shape.group()})" if shape else ""
+    for name in BATCH:
+        value = arguments.get(name)
+        if isinstance(value, int) and value >= 4:
+            lower = (
+                f"Lower {stage}.run.{name} from {value} to {value // 2}: nearly all of the memory is activations, "
+                "which halve with it. It changes the run, so choose a new --workdir; "
+            )
+            break
+    else:
+        lower = "Lower the sizes of the stage in a new --workdir; "
+    return (
+        f"Out of memory in the stage {stage}{failed}. {lower}or share the batch among more devices, or give "
+        "--mixed_precision=mixed_bfloat16. --dry_run estimates the memory of a search."
+    )
