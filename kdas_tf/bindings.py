@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gin import config as gin
+from kdas_tf import ranges
 from kdas_tf.errors import UserError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -181,6 +182,8 @@ def _check_types(config: dict, reached: set[Key]) -> None:
             if not _fits(value, hints.get(name, Any)):
                 expected = inspect.formatannotation(inspect.signature(function).parameters[name].annotation)
                 raise UserError(f"Expected {_short(selector)}.{name} to be of type {expected}, got {value!r}.")
+            if selector != "gin.macro":
+                ranges.check(f"{scope + '/' if scope else ''}{_short(selector)}.{name}", value)
 
 
 def _fits(value: Any, hint: Any) -> bool:

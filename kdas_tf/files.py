@@ -34,6 +34,27 @@ def flush(path: str | os.PathLike) -> None:
         os.close(descriptor)
 
 
+def read_json(path: str | os.PathLike, *, max_bytes: int = 100_000_000) -> Any:
+    """Reads JSON.
+
+    Args:
+        path: the file.
+        max_bytes: of a larger file nothing is read.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, or no JSON, or nested so deeply that only a trap can be.
+    """
+    with open(path, "rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"expected at most {max_bytes:,} bytes, this file has more")
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """Writes a mapping as JSON."""
     with replacing(path) as partial:

@@ -24,7 +24,7 @@ from absl import flags
 from kdas_tf import bindings, faults, lock
 from kdas_tf.bindings import Stage
 from kdas_tf.errors import Stopped, UserError
-from kdas_tf.settings import check_unchanged, remember
+from kdas_tf.settings import check_unchanged, forget, remember
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STOPPED = 75
@@ -108,6 +108,7 @@ def run_stage(stage: Stage, folder: Path, settings: dict[str, str], common: dict
         remember(folder / name, settings)
         stage(**accepted(stage, common))
     except Exception as error:
+        forget(folder / name)
         defaults = {name: parameter.default for name, parameter in inspect.signature(stage).parameters.items()}
         line = faults.explain(error, name, {**defaults, **bindings.bindings_of(stage)})
         if line is None or isinstance(error, UserError):

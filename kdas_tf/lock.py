@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdas_tf import files
 from kdas_tf.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def holding(workdir: Path) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = files.read_json(path)
         return f"process {entry['pid']} on {entry['host']}, since {entry['since']},"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

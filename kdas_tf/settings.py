@@ -1,6 +1,5 @@
 """Remembers with which settings a stage was run, so that a changed command never continues an old result."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def check_unchanged(folder: Path, settings: Mapping[str, str]) -> None:
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}:
         return  # begun, but nothing came of it
     try:
-        before = dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
+        before = dict(files.read_json(folder / FILE))
     except (OSError, ValueError, TypeError):
         return
     changes = [
@@ -44,3 +43,10 @@ def remember(folder: Path, settings: Mapping[str, str]) -> None:
     """Writes the settings a stage is begun with."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / FILE, settings)
+
+
+def forget(folder: Path) -> None:
+    """Removes what `remember` wrote, where nothing came of the stage."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}:
+        (folder / FILE).unlink(missing_ok=True)
+        folder.rmdir()

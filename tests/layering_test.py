@@ -9,7 +9,7 @@ from tests.build_test import ROOT, imported_names, module_name, python_files
 
 ORDER = ("data", "space", "models", "losses", "training", "evaluation", "serving", "stages", "bindings", "launch")
 BASE = ("errors", "files")  # everything may import these
-FOUNDATION = ("faults", "genotype", "lock", "schedules", "settings")
+FOUNDATION = ("faults", "genotype", "lock", "ranges", "schedules", "settings")
 APART = {"data", "space", "losses", "evaluation"}
 MAY_IMPORT_TENSORFLOW = {"data", "training", "serving", "launch"}
 

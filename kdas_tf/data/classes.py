@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import hashlib
 import itertools
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -140,7 +139,7 @@ def load(path: str | os.PathLike) -> ClassData:
         UserError: the file is missing or is not such an index.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = files.read_json(path, max_bytes=1_000_000_000)
         classes = tuple(map(str, content["classes"]))
         number = {name: label for label, name in enumerate(classes)}
         train, val = (

@@ -1,7 +1,6 @@
 """What a Re-ID data set is: records of photographs in three splits."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +66,7 @@ def load(path: str | os.PathLike) -> ReIDData:
         UserError: the file is missing or is not such an index.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = files.read_json(path, max_bytes=1_000_000_000)
         splits = {
             split: tuple(Record(str(r["path"]), int(r["identity"]), int(r["camera"])) for r in content[split])
             for split in ("train", "query", "gallery")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kdas_tf import files
 from kdas_tf.data import figures, people, rendering, scenes
 from kdas_tf.errors import UserError
 
@@ -154,7 +155,7 @@ def _is_complete(root: Path, parameters: Parameters, images: int) -> bool:
         return False
     advice = f"Delete {root} to render the data again, or choose another folder."
     try:
-        found = json.loads((root / _PARAMETERS).read_text(encoding="utf-8"))
+        found = files.read_json(root / _PARAMETERS)
     except (OSError, ValueError) as error:
         raise UserError(
             f"Expected the embedded data set or nothing at {root}, but its {_PARAMETERS} cannot be read "

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -200,7 +199,7 @@ def _allocate(path: Path, shape: tuple[int, int]) -> np.memmap:
 def _read_note(path: Path) -> dict[str, Any] | None:
     """What stands in a note of this cache; None if it is not one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path)
         valid = content["format"] == FORMAT and isinstance(content["sha256"], str)
         return content if valid and isinstance(content["made_from"], dict) else None
     except (OSError, ValueError, KeyError, TypeError):

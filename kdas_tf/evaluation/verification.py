@@ -7,7 +7,6 @@ pairs of different people is accepted: just below the first of them that must be
 """
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kdas_tf import files
 from kdas_tf.errors import UserError
 from kdas_tf.files import write_json
 
@@ -106,7 +106,7 @@ def load(path: str | os.PathLike) -> VerificationResult:
         UserError: the file is missing or holds something else.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = files.read_json(Path(path))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}, expected {_FORMAT}")
         numbers = [[float(value) for value in content["curve"][name]] for name in Point._fields]

@@ -1,6 +1,5 @@
 """Trained networks on disk: what they are as JSON, and their weights."""
 
-import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -46,7 +45,7 @@ def describe(folder: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(folder) / INDEX
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path)
         kind, config, (height, width) = content["kind"], dict(content["config"]), content["image_size"]
         return {"kind": str(kind), "config": config, "image_size": (int(height), int(width))}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,7 +1,6 @@
 """Exports a network as TensorFlow Serving loads it, with its checks and papers."""
 
 import importlib.metadata
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -144,7 +143,7 @@ def _is_there(root: Path, wanted: Mapping[str, Any], version: int | None) -> boo
 def _read(path: Path) -> dict[str, Any]:
     """A JSON file of another stage; nothing where it is missing or damaged."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(files.read_json(path))
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -122,6 +122,22 @@ def run(
     }
     student = {"num_identities": len(identities), "channels": student_channels, **network_arguments}
     warmup = AlphaWarmup(alpha_warmup_epochs, of=epochs)
+
+    def batches(epoch: int, step: int = 0) -> Dataset:
+        return paired_batches(
+            {name: (half, 2 * seed + number) for number, (name, half) in enumerate(halves.items())},
+            records=data.train,
+            labels=labels,
+            image_size=image_size,
+            identities_per_batch=identities_per_batch,
+            images_per_identity=images_per_identity,
+            augmentation=augmentation(),
+            start_epoch=epoch,
+            start_step=step,
+            epochs=epochs,
+        )
+
+    batches(epochs)  # refuses what does not fit before networks are made
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         supernet = Supernet(
@@ -149,20 +165,6 @@ def run(
             jit_compile=False,
         )
     print(f"search: supernet of {cells} cells, {trainable_parameters(supernet) / 1e6:.2f} M parameters", flush=True)
-
-    def batches(epoch: int, step: int = 0) -> Dataset:
-        return paired_batches(
-            {name: (half, 2 * seed + number) for number, (name, half) in enumerate(halves.items())},
-            records=data.train,
-            labels=labels,
-            image_size=image_size,
-            identities_per_batch=identities_per_batch,
-            images_per_identity=images_per_identity,
-            augmentation=augmentation(),
-            start_epoch=epoch,
-            start_step=step,
-            epochs=epochs,
-        )
 
     first = list(itertools.islice(batches(0), measured_batches))
     board = Board(workdir / "tensorboard" / "search", first[0]["train"])

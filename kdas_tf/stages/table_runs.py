@@ -1,6 +1,5 @@
 """One run of the ablation: a row with a seed, in a folder of its own, that can be stopped and continued."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,7 +47,7 @@ class Run(NamedTuple):
     def seconds(self, workdir: Path) -> float:
         """How long it has taken so far, over all times it was continued."""
         try:
-            return float(json.loads((self.folder(workdir) / SECONDS).read_text(encoding="utf-8"))["seconds"])
+            return float(files.read_json(self.folder(workdir) / SECONDS)["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0.0
 
@@ -221,7 +220,7 @@ def _numbers(path: Path) -> Numbers:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = dict(files.read_json(path))
         content["results"] = dict(content.get("results", {}))
         return content
     except (OSError, ValueError, TypeError) as error:

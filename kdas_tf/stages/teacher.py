@@ -1,6 +1,5 @@
 """Stage 2: fine-tunes the teacher with L_c + L_t, or takes over logits that somebody else computed."""
 
-import json
 import shutil
 import time
 import zipfile
@@ -102,6 +101,23 @@ def run(
         table = read_logits(logits, [Path(record.path).name for record in data.train], identities)
         _finish_with_table(folder, table, {"logits": str(logits)})
         return
+
+    def batches(epoch: int, step: int = 0) -> Dataset:
+        return balanced_batches(
+            data.train,
+            labels,
+            range(len(labels)),
+            image_size=image_size,
+            identities_per_batch=identities_per_batch,
+            images_per_identity=images_per_identity,
+            augmentation=augmentation(),
+            seed=seed,
+            start_epoch=epoch,
+            start_step=step,
+            epochs=epochs,
+        )
+
+    batches(epochs)  # refuses what does not fit before networks are made
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         network = Teacher(
@@ -119,21 +135,6 @@ def run(
         model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
     parameters = trainable_parameters(network)
     print(f"teacher: {backbone}, {parameters / 1e6:.1f} M trainable parameters, {len(identities)} identities")
-
-    def batches(epoch: int, step: int = 0) -> Dataset:
-        return balanced_batches(
-            data.train,
-            labels,
-            range(len(labels)),
-            image_size=image_size,
-            identities_per_batch=identities_per_batch,
-            images_per_identity=images_per_identity,
-            augmentation=augmentation(),
-            seed=seed,
-            start_epoch=epoch,
-            start_step=step,
-            epochs=epochs,
-        )
 
     with naming_damaged_images(data.train):
         fit(
@@ -186,7 +187,7 @@ def _finish_with_table(folder: Path, logits: np.ndarray, origin: dict[str, Any])
 def _copy(source: Path, folder: Path, *, images: int, identities: int) -> None:
     """Takes over another run's teacher, the index last."""
     try:
-        content = json.loads((source / RESULT).read_text(encoding="utf-8"))
+        content = files.read_json(source / RESULT)
         table = content["kind"] == "table"
         if table:
             found = np.load(source / TABLE, mmap_mode="r", allow_pickle=False).shape
@@ -213,7 +214,7 @@ def load(workdir: Path) -> keras.Model | TeacherTable:
     """Loads what the stage wrote; call it inside the strategy's scope."""
     folder = workdir / "teacher"
     try:
-        content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        content = files.read_json(folder / RESULT)
         if content["kind"] == "table":
             return TeacherTable(np.load(folder / TABLE, allow_pickle=False), name="teacher")
         return saved.load(folder)

@@ -1,6 +1,5 @@
 """Stage 4: trains the network that was searched, or any other one, with the objective at dynamic temperature."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -96,6 +95,23 @@ def run(
     folder, data = workdir / "train", data_stage.load(workdir)
     labels, identities = relabel(data.train)
     distilled = any(temperature(epoch) > 0 for epoch in range(epochs))
+
+    def batches(epoch: int, step: int = 0) -> Dataset:
+        return balanced_batches(
+            data.train,
+            labels,
+            range(len(labels)),
+            image_size=image_size,
+            identities_per_batch=identities_per_batch,
+            images_per_identity=images_per_identity,
+            augmentation=augmentation(),
+            seed=seed,
+            start_epoch=epoch,
+            start_step=step,
+            epochs=epochs,
+        )
+
+    batches(epochs)  # refuses what does not fit before networks are made
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         network = baselines.make(
@@ -121,21 +137,6 @@ def run(
         model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
     parameters = trainable_parameters(network)
     print(f"train: {network.name}, {parameters / 1e6:.2f} M trainable parameters", flush=True)
-
-    def batches(epoch: int, step: int = 0) -> Dataset:
-        return balanced_batches(
-            data.train,
-            labels,
-            range(len(labels)),
-            image_size=image_size,
-            identities_per_batch=identities_per_batch,
-            images_per_identity=images_per_identity,
-            augmentation=augmentation(),
-            seed=seed,
-            start_epoch=epoch,
-            start_step=step,
-            epochs=epochs,
-        )
 
     judged = JudgeCallback(network, data, folder, image_size=image_size, every=judge_every, epochs=epochs)
     with naming_damaged_images(data.train):
@@ -200,7 +201,7 @@ class JudgeCallback(keras.callbacks.Callback):
         self.best_file = folder / BEST / "best.json"
         self.best: dict[str, float] = {}
         if self.best_file.exists():
-            self.best = json.loads(self.best_file.read_text(encoding="utf-8"))
+            self.best = files.read_json(self.best_file)
         self.last: dict[str, float] | None = None
 
     def on_epoch_end(self, epoch, logs=None):

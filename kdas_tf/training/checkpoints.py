@@ -92,7 +92,7 @@ class Checkpoints:
                 f"The checkpoint {folder} was made by a run with other settings than this one. Give the settings of "
                 "that run, choose another --workdir, or delete the stage's folder to start again."
             ) from error
-        content = json.loads((folder / POSITION).read_text(encoding="utf-8"))
+        content = files.read_json(folder / POSITION)
         return Position(content["epoch"], content["step"], tuple(map(tuple, content["means"])))
 
     def all(self) -> list[Path]:
@@ -137,7 +137,7 @@ class Checkpoints:
 def damage_of(folder: Path) -> str | None:
     """What is wrong with the files of a checkpoint; None where they are as they were written."""
     try:
-        sums = dict(json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")))
+        sums = dict(files.read_json(folder / CHECKSUMS))
         if not {POSITION, f"{STATE}.index"} <= set(sums):
             return f"{CHECKSUMS} does not list all files"
         for name, (size, digest) in sums.items():

@@ -1,6 +1,5 @@
 """Pre-training: cross-entropy on classes, judged by top-1 and top-5 accuracy after every epoch."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,7 +106,7 @@ class Evaluation(keras.callbacks.Callback):
         self.best_file = folder / BEST / "best.json"
         self.best: dict[str, float] = {}
         if self.best_file.exists():
-            self.best = json.loads(self.best_file.read_text(encoding="utf-8"))
+            self.best = files.read_json(self.best_file)
         self.last: dict[str, float] | None = None
 
     def on_epoch_end(self, epoch, logs=None):
