@@ -13,12 +13,9 @@ import argparse
 import json
 import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,23 +32,15 @@ from kdas_tf.stages import search
 from kdas_tf.stages import teacher
 from kdas_tf.stages import train
 include 'gin/scale/laptop.gin'
-include 'gin/stages/data.gin'
-include 'gin/stages/teacher.gin'
-include 'gin/stages/search.gin'
-include 'gin/stages/train.gin'
-launch.run.stages = [@data.run, @teacher.run, @search.run, @train.run]
-train.run.drop_path = 0.2
-search.run.beta_weight = 2.0
 """
-SIZES = (
-    "CELLS=1",
-    "REDUCTIONS=()",
-    "BACKBONE='MobileNet'",
-    "BACKBONE_ARGUMENTS={{'alpha': 0.25}}",
-    "TEACHER_EPOCHS={0}",
-    "SEARCH_EPOCHS={0}",
-    "TRAIN_EPOCHS={0}",
-)
+OPTIONS = {"train": "train.run.drop_path = 0.2\n", "search": "search.run.beta_weight = 2.0\n"}
+NETWORK = ("CELLS=1", "REDUCTIONS=()")
+SIZES = {
+    "teacher": ("BACKBONE='MobileNet'", "BACKBONE_ARGUMENTS={'alpha': 0.25}", f"TEACHER_EPOCHS={EPOCHS}"),
+    "search": (*NETWORK, f"SEARCH_EPOCHS={EPOCHS}"),
+    "train": (f"TRAIN_EPOCHS={EPOCHS}",),
+    "pretrain": (*NETWORK, f"PRETRAIN_EPOCHS={EPOCHS}", "ARCHITECTURE='DARTS_V2'"),
+}
 
 
 class Runs:
@@ -59,19 +48,22 @@ class Runs:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        (folder / "main.gin").write_text(GIN)
         self.classes = folder / "classes"
 
     def command(self, stage: str, workdir: Path, seed: int) -> list[str]:
-        """The command that a user would give, for a stage and those before it."""
-        params = [size.format(EPOCHS) for size in SIZES]
+        """The arguments that a user would give, for a stage and those before it."""
         if stage == "pretrain":
-            flags = ["--gin_file=gin/pretrain.gin", f"--data_dir={self.classes}"]
-            params = [*params[:2], f"PRETRAIN_EPOCHS={EPOCHS}", "ARCHITECTURE='DARTS_V2'"]
+            flags, stages = ["--gin_file=gin/pretrain.gin", f"--data_dir={self.classes}"], ("pretrain",)
         else:
-            flags = [f"--gin_file={self.folder / 'main.gin'}"]
+            stages = ("data", *STAGES[: STAGES.index(stage) + 1])
+            flags = [f"--gin_file={self.folder / f'{stage}.gin'}"]
+            text = "".join(f"include 'gin/stages/{name}.gin'\n" for name in stages)
+            text += f"launch.run.stages = [{', '.join(f'@{name}.run' for name in stages)}]\n"
+            text += "".join(OPTIONS[name] for name in stages if name in OPTIONS)
+            (self.folder / f"{stage}.gin").write_text(GIN + text)
+        params = [param for name in stages for param in SIZES.get(name, ())]
         flags += ["--gin_file=gin/scale/tiny.gin", "--deterministic", f"--seed={seed}", f"--workdir={workdir}"]
-        return [sys.executable, "-m", "kdas_tf.launch", *flags, *(f"--gin_param={param}" for param in params)]
+        return [*flags, *(f"--gin_param={param}" for param in params)]
 
     def draw_classes(self) -> None:
         """Draws a folder of class folders."""
@@ -87,57 +79,67 @@ class Runs:
 
 
 class Process:
-    """One run of a command, whose stage is read off its output."""
+    """One run of a command in a process of its own, forked from this one, which has imported all that takes time.
 
-    def __init__(self, command: list[str]):
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.stage = "start"
-        self.seconds: dict[str, float] = {}
-        self.error = ""
-        self.threads = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_errors)]
-        for thread in self.threads:
-            thread.start()
+    Nothing was run in this one, so the child starts as a fresh process does, 4 CPU seconds later.
+    """
 
-    def _read(self) -> None:
-        for line in self.process.stdout:  # type: ignore[union-attr]
-            name, _, rest = line.strip().partition(": ")
-            if rest and name in (*STAGES, "data"):
-                self.stage = name
-                if rest.startswith("finished in"):
-                    self.seconds[name] = time.monotonic() - self.started
+    def __init__(self, arguments: list[str]):
+        from kdas_tf import launch
 
-    def _read_errors(self) -> None:
-        self.error = self.process.stderr.read()  # type: ignore[union-attr]
+        sys.stdout.flush()
+        self.output = tempfile.NamedTemporaryFile("w+", prefix="kdas_faults_", suffix=".txt")  # noqa: SIM115
+        self.pid = os.fork()
+        if self.pid == 0:
+            for descriptor in (1, 2):
+                os.dup2(self.output.fileno(), descriptor)
+            sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+            code = 70
+            try:
+                code = launch.main(arguments)
+            finally:
+                os._exit(code)
 
-    def wait(self, seconds: float | None = None) -> int | None:
-        """The exit code; None if it is still running after so many seconds."""
-        try:
-            code = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        for thread in self.threads:
-            thread.join()
-        return code
+    def text(self) -> str:
+        """What it has printed so far."""
+        self.output.seek(0)
+        return self.output.read()
+
+    def stage(self) -> str:
+        """The stage that it is in, by what it has printed."""
+        names = [line.partition(": ")[0] for line in self.text().splitlines()]
+        return next((name for name in reversed(names) if name in STAGES), "start")
+
+    def cpu(self) -> float:
+        """CPU seconds so far: on a machine with other work the clock would say little."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wait(self, cpu: float = float("inf")) -> int | None:
+        """The exit code; None if it is still running after so many CPU seconds."""
+        while self.cpu() < cpu:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        return None
+
+
+def finish(runs: Runs, stage: str, workdir: Path, seed: int) -> None:
+    """Runs a command to its end."""
+    process = Process(runs.command(stage, workdir, seed))
+    if process.wait() != 0:
+        sys.exit(f"error: {stage} in {workdir} could not be finished:\n{process.text()[-2000:]}")
 
 
 def undisturbed(runs: Runs, name: str, seed: int) -> dict[str, float]:
-    """Runs all stages once; seconds from the start of a process to the end of each stage."""
-    seconds: dict[str, float] = {}
-    for stage in ("train", "pretrain"):
-        process = Process(runs.command(stage, runs.folder / name, seed))
-        if process.wait() != 0:
-            sys.exit(f"error: the undisturbed run failed: {process.error[-2000:]}")
-        seconds |= process.seconds
-    begin = 0.0
-    alone = {}
-    for stage in ("data", "teacher", "search", "train"):
-        alone[stage] = seconds[stage] - begin + (8.0 if begin else 0.0)  # a process of its own has to import first
-        begin = seconds[stage]
-    return {**alone, "pretrain": seconds["pretrain"]}
+    """Runs all stages once, each in a process of its own; the CPU seconds of each."""
+    seconds = {}
+    for stage in STAGES:
+        before = sum(os.times()[2:4])
+        finish(runs, stage, runs.folder / name, seed)
+        seconds[stage] = sum(os.times()[2:4]) - before
+    return seconds
 
 
 def disturbed(
@@ -146,28 +148,23 @@ def disturbed(
     """One run, killed until each stage has finished by itself; yields what was done to it."""
     workdir = runs.folder / name
     for stage in stages:
-        last = "pretrain" if stage == "pretrain" else "train"
-        while not (workdir / stage / RESULTS[stage]).exists():
-            process = Process(runs.command(last, workdir, 0))
+        while True:
+            process = Process(runs.command(stage, workdir, 0))
             code = process.wait(chance.uniform(0, seconds[stage]))
             if code is not None:
                 if code != 0:
-                    sys.exit(f"error: {stage} ended with exit code {code}: {process.error[-2000:]}")
+                    sys.exit(f"error: {stage} ended with exit code {code}:\n{process.text()[-2000:]}")
                 break
-            met = process.stage
-            number = signal.SIGTERM if chance.random() < 0.2 else signal.SIGKILL
-            begin = time.monotonic()
-            process.process.send_signal(number)
+            number = signal.SIGTERM if chance.random() < 0.15 else signal.SIGKILL
+            begin, before = sum(os.times()[2:4]) + process.cpu(), checkpoints(workdir / stage)
+            os.kill(process.pid, number)
             code = process.wait()
-            event = {"stage": stage, "met": met, "signal": number.name, "code": code, "damaged": False}
-            event |= {"seconds": time.monotonic() - begin, "epochs": len(checkpoints(workdir / stage))}
+            event = {"stage": stage, "met": process.stage(), "signal": number.name, "code": code, "damaged": False}
+            event |= {"cpu": round(sum(os.times()[2:4]) - begin, 2), "saved": len(checkpoints(workdir / stage))}
+            event["after"] = before[-1].name if before else "none"
             if number is signal.SIGKILL and chance.random() < 0.2:
                 event["damaged"] = damage(workdir / stage, chance)
             yield event
-    for last in ("train", "pretrain"):
-        process = Process(runs.command(last, workdir, 0))
-        if process.wait() != 0:
-            sys.exit(f"error: {last} could not be finished: {process.error[-2000:]}")
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -195,7 +192,9 @@ def damage(folder: Path, chance: random.Random) -> bool:
 def contents(workdir: Path, stage: str) -> dict[str, bytes]:
     """What a stage has left, as bytes by name; the saved networks and checkpoints number by number."""
     import h5py
-    import tensorflow as tf
+    from tensorflow.python.training import (
+        py_checkpoint_reader,  # reads without starting TensorFlow, so it can be forked
+    )
 
     folder, found = workdir / stage, {}
     names = ["*.json", "best/*.json", "logits.npy"]
@@ -211,7 +210,7 @@ def contents(workdir: Path, stage: str) -> dict[str, bytes]:
             file.visititems(keep)
     last = checkpoints(folder)[-1]
     found["position.json"] = (last / "position.json").read_bytes()
-    reader = tf.train.load_checkpoint(str(last / "state"))
+    reader = py_checkpoint_reader.NewCheckpointReader(str(last / "state"))
     for name in reader.get_variable_to_shape_map():
         if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
             found[f"checkpoint/{name}"] = reader.get_tensor(name).tobytes()
@@ -240,10 +239,9 @@ def report(stages: list[str], events: list[dict[str, Any]], compared: dict[str, 
         )
     asked = [event for event in events if event["signal"] == "SIGTERM"]
     codes = sorted({event["code"] for event in asked})
-    slowest = max((event["seconds"] for event in asked), default=0.0)
-    print(f"{rounds} runs; SIGTERM: exit codes {codes}, the slowest end after {slowest:.1f} s")
-    print("moments of SIGKILL: " + ", ".join(sorted({event["met"] for event in events})))
-    return {"results": rows, "rounds": rounds, "sigterm_codes": codes, "sigterm_slowest": round(slowest, 2)}
+    most = max((event["cpu"] for event in asked), default=0.0)
+    print(f"{rounds} runs; SIGTERM: exit codes {codes}, at most {most:.1f} CPU seconds to the end", flush=True)
+    return {"results": rows, "rounds": rounds, "sigterm_codes": codes, "sigterm_most_cpu": most}
 
 
 def campaign(folder: Path, stages: list[str], kills: int, seed: int) -> dict[str, Any]:
@@ -251,33 +249,24 @@ def campaign(folder: Path, stages: list[str], kills: int, seed: int) -> dict[str
     runs = Runs(folder)
     runs.draw_classes()
     seconds = undisturbed(runs, "whole", 0)
-    print("undisturbed: " + ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items()), flush=True)
-    undisturbed(runs, "other", 1)
+    print("undisturbed, CPU s: " + ", ".join(f"{stage} {value:.0f}" for stage, value in seconds.items()), flush=True)
     whole = {stage: contents(folder / "whole", stage) for stage in stages}
-    compared: dict[str, Any] = {
-        stage: {
-            "compared": 0,
-            "different": [],
-            "other_seed": len(differences(whole[stage], contents(folder / "other", stage))),
-        }
-        for stage in stages
-    }
-    chance, events, rounds = random.Random(seed), [], 0
-    while True:
-        counts = {stage: sum(e["stage"] == stage and e["signal"] == "SIGKILL" for e in events) for stage in stages}
-        missing = [stage for stage in stages if counts[stage] < kills / len(stages)]
-        if not missing:
-            break
+    compared: dict[str, Any] = {stage: {"compared": 0, "different": [], "other_seed": 0} for stage in stages}
+    chance, rounds = random.Random(seed), 0
+    events: list[dict[str, Any]] = []
+    while sum(event["signal"] == "SIGKILL" for event in events) < kills:
         rounds += 1
         for event in disturbed(runs, f"round_{rounds}", stages, seconds, chance):
             events.append(event)
-            done = {signal: sum(e["signal"] == signal for e in events) for signal in ("SIGKILL", "SIGTERM")}
-            print(f"round {rounds}: {event}  {done}", flush=True)
+            print(f"{len(events)}: {event}", flush=True)
         for stage in stages:
             found = contents(folder / f"round_{rounds}", stage)
             compared[stage]["compared"] += len(found)
             compared[stage]["different"] += differences(whole[stage], found)
-        shutil.rmtree(folder / f"round_{rounds}")
+        report(stages, events, compared, rounds)
+    undisturbed(runs, "other", 1)
+    for stage in stages:
+        compared[stage]["other_seed"] = len(differences(whole[stage], contents(folder / "other", stage)))
     return report(stages, events, compared, rounds)
 
 
@@ -289,15 +278,26 @@ def main() -> int:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--keep", type=Path, help="folder to work in, which is kept; a temporary one by default")
     arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
+    import_everything()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or Path(temporary)
+        folder = (arguments.keep or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         stages = [stage for stage in STAGES if stage in arguments.stages]
         found = campaign(folder, stages, arguments.kills, arguments.seed)
     print(json.dumps(found))
     bad = any(row["different"] or not row["other_seed"] for row in found["results"])
     return 1 if bad or found["sigterm_codes"] not in ([], [75]) else 0
+
+
+def import_everything() -> None:
+    """Imports what the stages do, and starts nothing of it."""
+    import importlib
+
+    for stage in STAGES:
+        importlib.import_module(f"kdas_tf.stages.{stage}")
 
 
 if __name__ == "__main__":

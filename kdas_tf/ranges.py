@@ -31,8 +31,7 @@ POSITIVE = Range(0, above=True)
 RANGES = {
     **dict.fromkeys(("epochs", "channels", "cells", "student_channels", "batch_size", "judge_every"), COUNT),
     **dict.fromkeys(("identities_per_batch", "images_per_identity", "picture_every", "partial_channels"), COUNT),
-    **dict.fromkeys(("train_identities", "images_per_camera", "num_devices", "logical_cpus"), COUNT),
-    **dict.fromkeys(("keep_checkpoints", "max_pixels", "last_stride", "batch_sizes"), COUNT),
+    **dict.fromkeys(("train_identities", "images_per_camera", "max_pixels", "last_stride", "batch_sizes"), COUNT),
     **dict.fromkeys(("image_size", "teacher_image_size"), SIZE),
     **dict.fromkeys(("seed", "seeds", "reductions", "alpha_warmup_epochs", "max_skip", "shown_queries"), NOT_NEGATIVE),
     **dict.fromkeys(("beta_weight", "budget_weight", "padding", "weight_decay", "start_epoch"), NOT_NEGATIVE),
@@ -43,7 +42,7 @@ RANGES = {
     "linear_temperature.start": NOT_NEGATIVE,
     "linear_temperature.end": NOT_NEGATIVE,
 }
-"""By the name of an argument, or of a function and its argument."""
+"""By the name of an argument, or of a function and its argument. The launcher checks its own."""
 
 
 def check(binding: str, value: Any) -> None:

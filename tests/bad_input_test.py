@@ -143,7 +143,7 @@ BEFORE_ANYTHING = [
     ([*SEARCH, "--seed=1.5"], "--seed=1.5"),
     ([*SEARCH, "--seed=-3"], "--seed=-3"),
     ([*SEARCH, "--num_devices=two"], "--num_devices=two"),
-    ([*SEARCH, "--logical_cpus=-1"], "Expected launch.run.logical_cpus to be at least 1, got -1"),
+    ([*SEARCH, "--logical_cpus=-1"], "Expected --logical_cpus to be at least 1, got -1"),
     ([*SEARCH, "--mixed_precision=half"], "float32|mixed_bfloat16|mixed_float16"),
     ([*SEARCH, "--deterministic=very"], "--deterministic=very"),
     ([*SEARCH, "--data_dir=DIR/nowhere"], "nowhere is no folder"),
@@ -199,7 +199,6 @@ BEFORE_ANYTHING = [
             (SEARCH, "search.run.max_skip", "search.run.max_skip", -1, "at least 0"),
             (SEARCH, "search.run.parameter_budget", "search.run.parameter_budget", 0, "above 0"),
             (SEARCH, "search.run.picture_every", "search.run.picture_every", 0, "at least 1"),
-            (SEARCH, "launch.run.keep_checkpoints", "launch.run.keep_checkpoints", 0, "at least 1"),
             (
                 SEARCH,
                 "optimizers.momentum_sgd.momentum",
@@ -224,6 +223,7 @@ BEFORE_ANYTHING = [
             (EXPORT, "export.run.max_pixels", "export.run.max_pixels", 0, "at least 1"),
         ]
     ),
+    ([*SEARCH, param("launch.run.keep_checkpoints=0")], "Expected launch.run.keep_checkpoints of at least 1, got 0"),
     ([*SEARCH, param("search.run.learning_rate=1e999")], "Expected search.run.learning_rate to be above 0, got inf"),
     ([*PRETRAIN, "--data_dir=DIR/empty", param("PRETRAIN_BATCH_SIZE=0")], "Expected pretrain.run.batch_size to be at"),
 ]

@@ -16,8 +16,8 @@ from kdas_tf import genotype as g
 from kdas_tf.data import market1501
 from kdas_tf.errors import UserError
 
-QUICK = settings(max_examples=150, deadline=None, database=None, derandomize=True)
-SLOW = settings(QUICK, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+SLOW = settings(QUICK, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 9) | st.floats() | st.text(max_size=8) | st.sampled_from(g.OPERATIONS),

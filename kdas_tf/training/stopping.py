@@ -58,10 +58,8 @@ class StopOnSignal(keras.callbacks.Callback):
         if epoch != self.epoch:
             self.epoch, self.before = epoch, 0
 
-    def on_train_batch_begin(self, batch, logs=None):
-        self.unsaved = True
-
     def on_train_batch_end(self, batch, logs=None):
+        self.unsaved = True
         done = self.before + batch + 1
         if self.asked and done < self.steps_per_epoch:
             self.check()
