@@ -1,6 +1,5 @@
 """The networks that inference.py and operations.py measure, with random weights, and their files."""
 
-import functools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -73,7 +72,6 @@ def prepare(
     from kdas_tf.errors import UserError
     from kdas_tf.models import saved
     from kdas_tf.models.batch_norm import configure_batch_norm
-    from kdas_tf.serving.export import Embedder
 
     folder.mkdir()
     images = render(size)
@@ -85,7 +83,7 @@ def prepare(
         configure_batch_norm(network, replicas=1, momentum=0.9)
         saved.save(network, folder / NETWORK, image_size=size)
         np.save(folder / EXPECTED, network.predict_on_batch(images.astype(np.float32)).embedding)
-    made = Made(network, images, folder, functools.cache(lambda: Embedder(network, image_size=size)))
+    made = Made(network, images, folder)
     written: dict[str, Any] = {}
     for runtime in runtimes:
         began, write = time.perf_counter(), runtime_of(runtime).write

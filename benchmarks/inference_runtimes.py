@@ -20,7 +20,6 @@ class Made(NamedTuple):
     network: Any
     images: Any  # uint8 `[number, height, width, 3]`
     folder: Path
-    embedder: Callable[[], Any]  # makes the exported module, once
 
 
 class Runtime(NamedTuple):
@@ -75,7 +74,9 @@ def _write_saved_model(made: Made) -> None:
 
 
 def _write_folded(made: Made) -> None:
-    made.embedder().save(made.folder / "folded")
+    from kdas_tf.serving.export import Embedder
+
+    Embedder(made.network, image_size=made.images.shape[1:3]).save(made.folder / "folded")
 
 
 def _open_saved_model(name: str) -> Callable[[Path], Embed]:
