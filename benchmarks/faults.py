@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py [--kills 50] [--seed 0] [--stages teacher search train pretrain] [--keep FOLDER]
 
-Every stage is killed its share of times: most with SIGKILL, which are the ones that `--kills` counts; after some of
-these the newest checkpoint is damaged by one bit, and some more times SIGTERM asks for an end. The same command then
+In every round each stage is killed until it finishes by itself: mostly with SIGKILL, which `--kills` counts; after some
+of these the newest checkpoint is damaged by one bit, and some more times SIGTERM asks for an end. The same command then
 continues, and nothing is repaired by hand. Compared bit by bit: the last checkpoint (weights, statistics, alphas,
 optimizers), metrics.jsonl, the genotype, the stages' results and the saved networks. A third run with another seed must
 differ. Prints a table, and the same as JSON on the last line; the exit code is 1 where anything differs.
@@ -121,7 +121,7 @@ class Process:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)
-            time.sleep(0.02)
+            time.sleep(0.05)
         return None
 
 
