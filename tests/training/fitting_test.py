@@ -19,7 +19,6 @@ from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam
 from kdas_tf.training.steps import TrainingModel
 from kdas_tf.training.stopping import StopOnSignal
-from tests.training.steps_test import two_devices  # noqa: F401 (a fixture: strategies confuse one another)
 
 EPOCHS, STEPS = 3, 4
 
@@ -96,7 +95,7 @@ def run(workdir, strategy, *callbacks, learning_rate=0.01, seed=0):
 
 
 @pytest.fixture(scope="module")
-def strategies(two_devices):  # noqa: F811
+def strategies(two_devices):
     return {1: tf.distribute.get_strategy(), 2: two_devices}
 
 

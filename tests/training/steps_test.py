@@ -20,12 +20,6 @@ SIZE = (32, 16)
 STUDENT = {"num_identities": IDENTITIES, "channels": 6, "cells": 2, "reductions": (1,)}
 
 
-@pytest.fixture(scope="module")
-def two_devices():
-    """One for all tests: TensorFlow's collectives confuse the strategies of one process."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def batch(seed, identities=4, images=4):
     random = np.random.default_rng(seed)
     labels = np.repeat(random.permutation(IDENTITIES)[:identities], images)
