@@ -105,7 +105,12 @@ def _exported(label: str, runtime: str) -> Runtime:
 
         return runtimes.open_file(folder / runtimes.FOLDER / runtimes.FILES[runtime], THREADS)
 
-    return Runtime(label, write, opened, onnx="assets.extra/float32.onnx" if runtime == "onnx" else None)
+    return Runtime(
+        label,
+        write,
+        opened,
+        onnx={"onnx": "assets.extra/float32.onnx", "onnx_int8": "assets.extra/int8.onnx"}.get(runtime),
+    )
 
 
 def _open_peer(folder: Path) -> Embed:
@@ -131,6 +136,7 @@ RUNTIMES = {
     "saved_model": Runtime("SavedModel", _write_saved_model, _open_saved_model("saved_model")),
     "folded": Runtime("SavedModel, folded", _write_folded, _open_saved_model("folded"), "uint8"),
     "onnx": _exported("ONNX Runtime", "onnx"),
+    "onnx_int8": _exported("ONNX Runtime int8", "onnx_int8"),
     "litert_float32": _exported("LiteRT float32", "litert_float32"),
     "litert_int8": _exported("LiteRT int8", "litert_int8"),
 }

@@ -15,13 +15,14 @@ from kdas_tf.serving.checking import TOLERANCE, Comparison
 
 FILES: Mapping[str, str] = {
     "onnx": "float32.onnx",
+    "onnx_int8": "int8.onnx",
     "litert_float32": "float32.tflite",
     "litert_float16": "float16.tflite",
     "litert_int8": "int8.tflite",
 }
 """What each runtime's file is called."""
-INTEGER = "litert_int8"
-"""The one that must be shown photographs."""
+INTEGERS = ("onnx_int8", "litert_int8")
+"""Those that must be shown photographs."""
 FOLDER = "assets.extra"
 
 
@@ -60,7 +61,7 @@ def check(runtimes: Sequence[str]) -> None:
     """
     if isinstance(runtimes, str) or not set(runtimes) <= set(FILES):
         raise UserError(f"Expected runtimes to list some of {', '.join(FILES)}, got {runtimes!r}.")
-    if "onnx" in runtimes:
+    if {"onnx", "onnx_int8"} & set(runtimes):
         onnx_files.import_runtime()
 
 
@@ -79,7 +80,7 @@ def write(
         folder: of the SavedModel.
         runtime: one of `FILES`.
         image_size: (height, width) in pixels.
-        examples: photographs as the network sees them, float32 `[height, width, 3]`, for `INTEGER`.
+        examples: photographs as the network sees them, float32 `[height, width, 3]`, for `INTEGERS`.
 
     Returns:
         The file.
@@ -89,8 +90,9 @@ def write(
     """
     path = folder / FOLDER / FILES[runtime]
     path.parent.mkdir(parents=True, exist_ok=True)
-    if runtime == "onnx":
-        path.write_bytes(onnx_files.convert(network, image_size))
+    if runtime.startswith("onnx"):
+        content = onnx_files.convert(network, image_size)
+        path.write_bytes(onnx_files.quantized(content, examples) if runtime in INTEGERS else content)
     else:
         path.write_bytes(lite.convert(network, image_size, runtime.removeprefix("litert_"), examples))
     return path

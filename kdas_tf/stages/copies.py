@@ -36,7 +36,7 @@ def make(
         names: some of `runtimes.FILES`.
         comparison: images and the network's embeddings.
         data: photographs; None for none.
-        calibrated: number of training photographs that show `runtimes.INTEGER` its ranges.
+        calibrated: number of training photographs that show `runtimes.INTEGERS` their ranges.
         judged_identities: how many people to judge on; None for all, 0 for none.
 
     Returns:
@@ -52,7 +52,7 @@ def make(
     reference = _mean_average_precision("the network", judged.network, people, judged.image_size)
     if reference is None and judged_identities != 0:
         print("export: drop in mAP not judged, for want of queries and a gallery; --data_dir=FOLDER gives them")
-    examples = calibration(data, judged.image_size, calibrated) if runtimes.INTEGER in names else []
+    examples = calibration(data, judged.image_size, calibrated) if set(runtimes.INTEGERS) & set(names) else []
     result: dict[str, Any] = {"judged_on": _described(people, reference)}
     for name in names:
         path = runtimes.write(judged.network, folder, name, image_size=judged.image_size, examples=examples)
@@ -97,7 +97,7 @@ def calibration(data: ReIDData | None, image_size: tuple[int, int], number: int)
     contents = checking.readable([record.path for record in records], number)
     if not contents:
         raise UserError(
-            f"{runtimes.INTEGER} needs training photographs to find the ranges of a network's maps, but "
+            "int8 needs training photographs to find the ranges of a network's maps, but "
             f"{'none is left of those of ' + data.name if data is not None else 'the run has none'}. Give --data_dir."
         )
     return checking.decoded(contents, image_size)

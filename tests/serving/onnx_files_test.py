@@ -67,6 +67,28 @@ def test_onnx_runtime_keeps_the_maps_of_a_student_in_blocks_of_channels(tmp_path
     assert len(summed) >= 4 + 3 + 4 - 1
 
 
+def test_integers_make_a_smaller_file_with_similar_embeddings(tmp_path):
+    network = networks.student(channels=16)
+    images, examples = networks.photographs(), networks.photographs(16, seed=5).astype("float32")
+    content, expected = onnx_files.convert(network, networks.SIZE), networks.embeddings(network, images)
+    path = tmp_path / "int8.onnx"
+    path.write_bytes(onnx_files.quantized(content, examples))
+    assert path.stat().st_size < 0.9 * len(content)  # so small a network is half description
+    others = (expected @ expected.T)[~np.eye(len(expected), dtype=bool)]
+    cosines = (onnx_files.OnnxRunner(path, threads=1)(images) * expected).sum(1)
+    assert cosines.min() > max(0.98, others.max())
+    made = onnx.load(path)
+    integers = {node.output[0] for node in made.graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in made.graph.node if node.op_type == "Conv"]
+    assert convolutions
+    assert all(set(node.input[:2]) <= integers for node in convolutions)
+
+
+def test_int8_without_photographs_is_refused():
+    with pytest.raises(UserError, match="int8 needs photographs to find the ranges"):
+        onnx_files.quantized(b"", [])
+
+
 def test_a_teacher_has_no_onnx_file():
     with pytest.raises(UserError, match="known to TensorFlow only"):
         onnx_files.convert(networks.teacher(), (32, 32))

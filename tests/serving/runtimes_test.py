@@ -39,5 +39,5 @@ def test_a_float32_copy_of_another_network_is_refused(network, comparison, tmp_p
 
 @pytest.mark.parametrize("given", [("onnx", "tensorrt"), "onnx"])
 def test_a_runtime_that_there_is_not_is_refused(given):
-    with pytest.raises(UserError, match=r"Expected runtimes to list some of onnx, litert_float32, .*, got"):
+    with pytest.raises(UserError, match=r"Expected runtimes to list some of onnx, onnx_int8, litert_float32, .*, got"):
         runtimes.check(given)

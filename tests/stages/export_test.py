@@ -166,7 +166,7 @@ def test_another_network_becomes_the_next_version(tmp_path):
 
 
 def test_other_runtimes_get_copies_that_the_evaluate_stage_judges_too(trained, judged, tmp_path, capsys):
-    result = run(tmp_path, model=str(trained / "train"), runtimes=("onnx",), judged=None)
+    result = run(tmp_path, model=str(trained / "train"), runtimes=("onnx", "onnx_int8"), calibrated=8, judged=None)
     copies = result["copies"]
     copy, path = copies["onnx"], pathlib.Path(result["path"]) / copies["onnx"]["file"]
     assert path.stat().st_size == copy["bytes"]
@@ -177,6 +177,8 @@ def test_other_runtimes_get_copies_that_the_evaluate_stage_judges_too(trained, j
     found = judge(tmp_path, model=str(path), data_dir=str(trained / "photographs"))
     assert found["mAP"] == pytest.approx(copy["mAP"])
     assert found["subject"] == "float32.onnx (onnx)"
+    assert 0.9 < copies["onnx_int8"]["cosine"] < 1
+    assert copies["onnx_int8"]["mAP_drop"] == pytest.approx(judged["mAP"] - copies["onnx_int8"]["mAP"])
 
 
 def test_without_photographs_a_copy_is_not_judged(tmp_path, capsys):
@@ -212,7 +214,7 @@ def test_a_network_of_mixed_precision_is_exported_in_float32(tmp_path):
         ({"compared": 0}, "at least 1"),
         ({"calibrated": 0}, "at least 1"),
         ({"judged": -1}, "judged of at least 0"),
-        ({"runtimes": ("litert_int8",)}, "litert_int8 needs training photographs"),
+        ({"runtimes": ("litert_int8",)}, "int8 needs training photographs"),
         ({"runtimes": ("tensorrt",)}, "Expected runtimes to list some of onnx"),
     ],
 )
