@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -31,14 +33,14 @@ def batch(seed, identities=4, images=4):
     }
 
 
-def search_model(temperature, seed=3, penalty=None, **kwargs):
+def search_model(temperature, seed=3, penalty=None, alpha_optimizer=adam, **kwargs):
     keras.utils.set_random_seed(seed)
     supernet = Supernet(IDENTITIES, image_size=SIZE, channels=6, cells=2, reductions=(1,))
     configure_batch_norm(supernet, replicas=replicas())
     table = np.random.default_rng(0).normal(size=(16, IDENTITIES)).astype("float32")
     model = SearchModel(supernet, TeacherTable(table), Objective(**kwargs), num_identities=IDENTITIES, penalty=penalty)
     # Small steps: float32's noise doubles with each of a large step in a network this young.
-    model.compile(momentum_sgd(learning_rate=0.005), adam(learning_rate=0.002), jit_compile=False)
+    model.compile(momentum_sgd(learning_rate=0.005), alpha_optimizer(learning_rate=0.002), jit_compile=False)
     model.temperature.assign(temperature)
     return model
 
@@ -49,7 +51,9 @@ def run(strategy, stabilized):
         penalty = AlphaPenalty(
             epochs=2, student=STUDENT, beta_weight=8.0, beta_growth=False, parameter_budget=5e3, budget_weight=4.0
         )
-        model = search_model(1.5, penalty=penalty if stabilized else None)
+        # Adam divides by the gradient's size: without an epsilon, noise is a whole step where a gradient is near zero.
+        alpha_optimizer = functools.partial(keras.optimizers.Adam, epsilon=1e-3, weight_decay=5e-4)
+        model = search_model(1.5, penalty=penalty if stabilized else None, alpha_optimizer=alpha_optimizer)
     parts = [{"train": batch(2 * i), "val": batch(2 * i + 1)} for i in range(4)]
     dataset = tf.data.Dataset.from_generator(
         lambda: iter(parts),
