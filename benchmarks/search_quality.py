@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each genotype")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--learning_rate", type=float, default=1e-3)
+    parser.add_argument("--learning_rate", type=float, default=1e-2)
     arguments = parser.parse_args()
     tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
 
