@@ -25,55 +25,61 @@ RUNS = 10  # the fastest of them counts, operation by operation
 CEILINGS = {"convolution": "convolution 3x3 of 128 channels", "small": "ReLU of 1 MB", "large": "ReLU of 16 MB"}
 
 
-def kind_of(operation: str, shapes: list[list[int]], output: list[int]) -> str:
+def kind_of(operation: str, kernel: list[int] | None) -> str:
     """Name of a kind of operation; convolutions are told apart by their kernels `[filters, inputs / groups, ...]`."""
-    if operation not in ("Conv", "FusedConv", "QLinearConv"):
+    if kernel is None:
         return operation
-    inputs = shapes[0][1]
-    _, per_group, height, width = next(shape for shape in shapes[1:] if len(shape) == 4)
-    if per_group < inputs:
-        return f"depthwise {height}x{width}"
-    return f"convolution {height}x{width}"
+    _, per_group, height, width = kernel
+    return f"{'depthwise' if per_group == 1 else 'convolution'} {height}x{width}"
 
 
-def multiply_adds(operation: str, shapes: list[list[int]], output: list[int]) -> int:
-    """Of the whole batch; 0 for what is neither a convolution nor a matrix product."""
-    if operation in ("Conv", "FusedConv", "QLinearConv"):
-        _, per_group, height, width = next(shape for shape in shapes[1:] if len(shape) == 4)
-        return math.prod(output) * per_group * height * width
-    return math.prod(output) * shapes[0][-1] if operation in ("MatMul", "Gemm", "FusedGemm", "FusedMatMul") else 0
+def multiply_adds(operation: str, first: list[int], kernel: list[int] | None, output: list[int]) -> int:
+    """Of the whole batch; 0 for what is neither a convolution nor a matrix product. `first` is the first input."""
+    if kernel is not None:
+        return math.prod(output) * math.prod(kernel[1:])
+    return math.prod(output) * first[-1] if operation in ("MatMul", "Gemm", "FusedGemm", "FusedMatMul") else 0
 
 
 def profile(path: Path, pixels: Any, threads: int) -> dict[str, dict[str, float]]:
     """Runs a network; per kind of operation its number, seconds, multiply-adds and bytes of one run.
 
-    Bytes are those of all inputs and outputs, as if nothing stayed in a cache.
+    Bytes are those of all inputs and outputs that the profile names, as if nothing stayed in a cache; of integer
+    convolutions it does not name the kernels.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session, argument = open_session(path, threads, profile=str(Path(folder, "profile")))
+        optimized = Path(folder, "optimized.onnx")
+        session, argument = open_session(path, threads, profile=str(Path(folder, "profile")), optimized=optimized)
         for _ in range(RUNS):
             session.run(None, {argument: pixels})
         events = json.loads(Path(session.end_profiling()).read_text())
+        kernels = _kernels(optimized)
     fastest: dict[str, dict[str, Any]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            before = fastest.get(event["name"])
-            if before is None or event["dur"] < before["dur"]:
-                fastest[event["name"]] = event
+            name = event["name"].removesuffix("_kernel_time")
+            if name not in fastest or event["dur"] < fastest[name]["dur"]:
+                fastest[name] = event
     kinds: dict[str, dict[str, float]] = collections.defaultdict(lambda: collections.defaultdict(float))
-    for event in fastest.values():
-        arguments = event["args"]
-        inputs = [shape for each in arguments["input_type_shape"] for shape in each.values()]
-        (output,) = arguments["output_type_shape"][0].values()
-        operation = arguments["op_name"]
-        kind = kinds[kind_of(operation, inputs, output) if inputs else operation]
+    for name, event in fastest.items():
+        inputs, outputs = event["args"]["input_type_shape"], event["args"]["output_type_shape"]
+        operation, kernel = event["args"]["op_name"], kernels.get(name)
+        first, output = (next(iter(each[0].values())) if each else [] for each in (inputs, outputs))
+        kind = kinds[kind_of(operation, kernel)]
         kind["number"] += 1
         kind["seconds"] += event["dur"] / 1e6
-        kind["multiply_adds"] += multiply_adds(operation, inputs, output) if inputs else 0
-        kind["bytes"] += sum(
-            _bytes(each) for each in (*arguments["input_type_shape"], arguments["output_type_shape"][0])
-        )
+        kind["multiply_adds"] += multiply_adds(operation, first, kernel, output)
+        kind["bytes"] += sum(map(_bytes, (*inputs, *outputs)))
     return {name: dict(kind) for name, kind in kinds.items()}
+
+
+def _kernels(path: Path) -> dict[str, list[int]]:
+    """The shapes of the kernels of all convolutions in the graph that ONNX Runtime made of a network, by name."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    shapes = {constant.name: list(constant.dims) for constant in graph.initializer}
+    places = {"Conv": 1, "FusedConv": 1, "QLinearConv": 3}
+    return {node.name: shapes[node.input[places[node.op_type]]] for node in graph.node if node.op_type in places}
 
 
 def _bytes(described: dict[str, list[int]]) -> int:
@@ -81,12 +87,17 @@ def _bytes(described: dict[str, list[int]]) -> int:
     return sum(sizes.get(kind, 4) * math.prod(shape) for kind, shape in described.items())
 
 
-def open_session(path: Path | bytes, threads: int, profile: str | None = None) -> tuple[Any, str]:
-    """A session on so many threads, and the name of its input."""
+def open_session(
+    path: Path | bytes, threads: int, profile: str | None = None, optimized: Path | None = None
+) -> tuple[Any, str]:
+    """A session on so many threads, and the name of its input; it writes what it runs to `optimized`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # that an optimised graph is for this machine only goes without saying
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -163,21 +174,21 @@ def print_table(result: dict[str, Any], tops: dict[str, float]) -> None:
                 f"{moved / seconds / 1e9:.1f}",
             )
         )
-    ideal = sum(
-        max(kind["multiply_adds"] / tops["convolution"], kind["bytes"] / tops["small"]) for kind in kinds.values()
-    )
-    print(f"{1000 * ideal / batch:.1f} ms if every operation ran at the machine's speed\n")
+    if not any(name.startswith("QLinear") for name in kinds):  # the ceilings are those of float32
+        speeds = tops["convolution"], tops["small"]
+        ideal = sum(max(kind["multiply_adds"] / speeds[0], kind["bytes"] / speeds[1]) for kind in kinds.values())
+        print(f"{1000 * ideal / batch:.1f} ms if every operation ran at the machine's speed")
+    print()
 
 
 def measure(rows: list[inference.Row], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Prepares and profiles networks, each in processes of their own."""
     results = []
-    with tempfile.TemporaryDirectory() as folder:
-        common = ["--folder", folder, "--genotype", arguments.genotype, *["--quick"] * arguments.quick]
-        common += ["--threads", arguments.threads, "--batches"]
-        for row in rows:
-            processes.progress(f"profiling {row.label} at {row.size} ...")
-            command = ["--worker", json.dumps(row), *common]
+    common = ["--genotype", arguments.genotype, *["--quick"] * arguments.quick, "--threads", arguments.threads]
+    for row in rows:
+        processes.progress(f"profiling {row.label} at {row.size} ...")
+        with tempfile.TemporaryDirectory() as folder:  # of one runtime: the folder of a network is not made twice
+            command = ["--worker", json.dumps(row), *common, "--folder", folder, "--batches"]
             written = processes.measure([*command, 1], f"Preparing {row.label}")[row.runtime]
             if isinstance(written, str):
                 raise SystemExit(written)
