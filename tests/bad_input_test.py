@@ -10,13 +10,10 @@ import os
 import pickle
 import zipfile
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from gin import config as gin
 from kdas_tf import genotype as g
 from kdas_tf import launch
 from kdas_tf.data.records import Record, ReIDData, save
@@ -123,15 +120,7 @@ def write_networks(folder):
     (folder / "deep_teacher" / "teacher.json").write_text("[" * 200_000)
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    """Puts back what the launcher sets for a whole process."""
-    gin.clear_config()
-    policy = keras.mixed_precision.dtype_policy()
-    yield
-    gin.clear_config()
-    keras.mixed_precision.set_dtype_policy(policy)
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": True})
+pytestmark = pytest.mark.usefixtures("as_before")
 
 
 def param(text):

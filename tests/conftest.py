@@ -1,13 +1,17 @@
 """Set-up of all tests: logical devices, reproducible numbers, and the recorded references."""
 
+import logging
 import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from gin import config as gin
 
 # Before TensorFlow starts: distribution is tested on logical CPUs.
 tf.config.set_logical_device_configuration(
@@ -26,3 +30,15 @@ def reference():
             return dict(arrays)
 
     return load
+
+
+@pytest.fixture
+def as_before():
+    """Puts back what the launcher sets for a whole process."""
+    gin.clear_config()
+    policy, filters = keras.mixed_precision.dtype_policy(), list(logging.getLogger().filters)
+    yield
+    gin.clear_config()
+    keras.mixed_precision.set_dtype_policy(policy)
+    logging.getLogger().filters[:] = filters
+    tf.config.optimizer.set_experimental_options({"layout_optimizer": True})

@@ -1,13 +1,10 @@
-import logging
 import os
 import shlex
 import signal
 import socket
 import sys
 
-import keras
 import pytest
-import tensorflow as tf
 
 from gin import config as gin
 from kdas_tf import launch, lock
@@ -49,16 +46,7 @@ kdas_fake_second.run.interrupted = False
 """
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    """Puts back what the launcher sets for a whole process."""
-    gin.clear_config()
-    policy, filters = keras.mixed_precision.dtype_policy(), list(logging.getLogger().filters)
-    yield
-    gin.clear_config()
-    keras.mixed_precision.set_dtype_policy(policy)
-    logging.getLogger().filters[:] = filters
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": True})
+pytestmark = pytest.mark.usefixtures("as_before")
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 import json
 
-import keras
 import pytest
-import tensorflow as tf
 
 from gin import config as gin
 from kdas_tf import bindings, genotype, launch
@@ -27,15 +25,7 @@ SMALL += ["rerank.RerankedDistances.k1=5"]
 SMALL += [f"{stage}.run.identities_per_batch=2" for stage in ("search", "train")]
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    """Puts back what the launcher sets for a whole process."""
-    gin.clear_config()
-    policy = keras.mixed_precision.dtype_policy()
-    yield
-    gin.clear_config()
-    keras.mixed_precision.set_dtype_policy(policy)
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": True})
+pytestmark = pytest.mark.usefixtures("as_before")
 
 
 def flags_of(table, axis, folder):

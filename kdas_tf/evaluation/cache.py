@@ -44,9 +44,7 @@ def hash_files(path: str | os.PathLike) -> str:
         found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
         digest = hashlib.sha256()
         for file in found:
-            with file.open("rb") as content:
-                inner = hashlib.file_digest(content, "sha256").hexdigest()
-            digest.update(os.fsencode(file.relative_to(path)) + f"\0{inner}\n".encode())
+            digest.update(os.fsencode(file.relative_to(path)) + f"\0{files.sha256(file)}\n".encode())
     except OSError as error:
         raise UserError(
             f"Expected a file or a folder at {path}, but it cannot be read ({error.strerror}). Correct the path."
@@ -145,9 +143,8 @@ class EmbeddingCache:
         try:
             if content is None:
                 raise ValueError(f"{note.name} does not say what it was made from")
-            with file.open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != content["sha256"]:
-                    raise ValueError("its content is not what was written")
+            if files.sha256(file) != content["sha256"]:
+                raise ValueError("its content is not what was written")
             return self._open(file)
         except (OSError, ValueError) as error:
             logging.warning("%s is damaged (%s); it is made anew.", file, error)
@@ -178,8 +175,7 @@ class EmbeddingCache:
         if not mapped or features is not mapped[0]:
             return features
         mapped[0].flush()
-        with partial.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = files.sha256(partial)
         partial.replace(file)
         content = {"format": FORMAT, "shape": features.shape, "sha256": digest, "made_from": dict(made_from)}
         files.write_json(file.with_name(f"{name}.json"), content)

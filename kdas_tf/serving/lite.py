@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kdas_tf.errors import UserError
+from kdas_tf.serving import refusals
 from kdas_tf.serving.export import OUTPUT, normalized
 from kdas_tf.serving.lite_target import LiteTarget
 from kdas_tf.serving.plain import plain_network
@@ -55,8 +55,7 @@ def convert(
 
 
 def _quantized(converter: tf.lite.TFLiteConverter, examples: Sequence[npt.NDArray]) -> bytes:
-    if not len(examples):
-        raise UserError("int8 needs photographs to find the ranges of a network's maps, got none.")
+    refusals.check_examples(examples)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in examples)
     # Made to find layers that suffer from integers, it is also the one way to leave some of them in float.
@@ -92,10 +91,7 @@ class LiteRunner:
             (embedding,) = self._interpreter.get_output_details()
             _, height, width, _ = images["shape"]
         except (ValueError, RuntimeError, OSError) as error:
-            raise UserError(
-                f"Expected {path} to be a network that gin/export.gin wrote, but it cannot be loaded "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:200]})."
-            ) from error
+            raise refusals.cannot_be_loaded(path, error) from error
         self.image_size = (int(height), int(width))
         self._places = images["index"], embedding["index"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdas_tf.serving.folding import Array
-from kdas_tf.serving.targets import TensorFlowTarget
+from kdas_tf.serving.targets import TensorFlowTarget, even_sized
 
 
 class LiteTarget(TensorFlowTarget):
@@ -25,11 +25,9 @@ class LiteTarget(TensorFlowTarget):
 
     def odd_pixels(self, x: tf.Tensor) -> tf.Tensor:
         # Picked by a convolution: slices with steps are not among the operations.
-        odd = [(0, side % 2) for side in x.shape[1:3]]
         kernel = np.zeros((2, 2, x.shape[3], 1), np.float32)
         kernel[1, 1] = 1
-        x = tf.pad(x, ((0, 0), *odd, (0, 0))) if any(pad[1] for pad in odd) else x
-        return tf.nn.depthwise_conv2d(x, kernel, (1, 2, 2, 1), "VALID")
+        return tf.nn.depthwise_conv2d(even_sized(x), kernel, (1, 2, 2, 1), "VALID")
 
 
 def _with_holes(kernel: Array, dilation: int) -> Array:

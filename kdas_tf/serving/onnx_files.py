@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kdas_tf.errors import UserError
+from kdas_tf.serving import refusals
 from kdas_tf.serving.onnx_target import OnnxTarget
 from kdas_tf.serving.plain import plain_network
 
@@ -50,8 +51,7 @@ def quantized(content: bytes, examples: Sequence[npt.NDArray]) -> bytes:
     Raises:
         UserError: no examples, or the package onnxruntime is missing.
     """
-    if not len(examples):
-        raise UserError("int8 needs photographs to find the ranges of a network's maps, got none.")
+    refusals.check_examples(examples)
     import_runtime()
     from onnxruntime import quantization
 
@@ -112,10 +112,7 @@ class OnnxRunner:
             (images,), (embedding,) = self._session.get_inputs(), self._session.get_outputs()
             _, height, width, _ = images.shape
         except Exception as error:  # onnxruntime has an exception of its own for every kind of fault
-            raise UserError(
-                f"Expected {path} to be a network that gin/export.gin wrote, but it cannot be loaded "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:200]})."
-            ) from error
+            raise refusals.cannot_be_loaded(path, error) from error
         self.image_size = (int(height), int(width))
         self._names = images.name, embedding.name
 

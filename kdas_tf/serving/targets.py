@@ -117,8 +117,7 @@ class TensorFlowTarget:
         return tf.concat(list(maps), -1)
 
     def odd_pixels(self, x: tf.Tensor) -> tf.Tensor:
-        odd = [(0, side % 2) for side in x.shape[1:3]]
-        return (tf.pad(x, ((0, 0), *odd, (0, 0))) if any(pad[1] for pad in odd) else x)[:, 1::2, 1::2]
+        return even_sized(x)[:, 1::2, 1::2]
 
     def row_means(self, x: tf.Tensor, average: Array) -> tf.Tensor:
         return tf.matmul(average, tf.reduce_mean(x, 2))
@@ -141,6 +140,12 @@ class TensorFlowTarget:
 
     def vectors(self, x: tf.Tensor) -> tf.Tensor:
         return tf.squeeze(x, (1, 2))
+
+
+def even_sized(x: tf.Tensor) -> tf.Tensor:
+    """A map with a row or column of zeros at its end where a size is odd."""
+    odd = [(0, side % 2) for side in x.shape[1:3]]
+    return tf.pad(x, ((0, 0), *odd, (0, 0))) if any(pad[1] for pad in odd) else x
 
 
 def _padded(x: tf.Tensor, pad: int, stride: int) -> tuple[tf.Tensor, str]:

@@ -1,6 +1,5 @@
 """Checkpoints of everything that a run needs to continue: whole or not at all, with checksums, the last few kept."""
 
-import hashlib
 import json
 import logging
 import os
@@ -117,7 +116,7 @@ class Checkpoints:
             partial.mkdir(parents=True)
             self.checkpoint.write(str(partial / STATE))
             (partial / POSITION).write_text(json.dumps(position._asdict()) + "\n", encoding="utf-8")
-            sums = {path.name: [path.stat().st_size, _sha256(path)] for path in sorted(partial.iterdir())}
+            sums = {path.name: [path.stat().st_size, files.sha256(path)] for path in sorted(partial.iterdir())}
             files.write_json(partial / CHECKSUMS, sums)
             for path in (*partial.iterdir(), partial):
                 files.flush(path)
@@ -144,16 +143,11 @@ def damage_of(folder: Path) -> str | None:
             path = folder / os.path.basename(name)
             if path.stat().st_size != size:
                 return f"{name} has {path.stat().st_size} bytes instead of {size}"
-            if _sha256(path) != digest:
+            if files.sha256(path) != digest:
                 return f"{name} is not what was written"
     except (OSError, ValueError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -175,9 +175,12 @@ def test_ctrl_c_stops_a_request_at_once(server, served, photographs):
     served.delay = 30.0
     command = [sys.executable, "-m", "kdas_tf.serving.client", server, "--timeout=25", *photographs]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+    before_tests = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )
+    signal.signal(signal.SIGINT, before_tests)
     before = len(served.requests)
     while len(served.requests) == before and process.poll() is None:
         time.sleep(0.02)
