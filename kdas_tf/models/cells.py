@@ -1,18 +1,24 @@
 """Cells: four intermediate nodes, each the sum of what its predecessors' edges bring."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import EDGES, INPUTS, NODES, Genotype
+from kdas_tf.space.edges import times_constant
 from kdas_tf.space.mixed import MixedFanOut, make_operation
 from kdas_tf.space.operations import Operation, PointwiseConv, SkipConnect
 from kdas_tf.space.partial import check_partial_channels, join_channels, pass_by, split_channels
 
 Shape = tuple[int | None, ...]
+
+_ROWS = np.eye(len(EDGES), dtype="float32")
+"""Its rows pick those of alpha."""
 
 
 class Cell(keras.layers.Layer):
@@ -66,7 +72,8 @@ class Cell(keras.layers.Layer):
 
     def input_nodes(self, older, newer, training: bool) -> list:
         """The two input nodes at the cell's width."""
-        return [self.older_input(older, training=training)[0], self.newer_input(newer, training=training)[0]]
+        inputs = self.older_input(older, training=training), self.newer_input(newer, training=training)
+        return [ops.squeeze(x, 0) for x in inputs]
 
     def _node_shape(self, newer_shape: Shape) -> Shape:
         batch, *size = newer_shape[:3]
@@ -134,7 +141,7 @@ class SupernetCell(Cell):
                 passing = pass_by(others, self.stride(source))
                 beside = passing if beside is None else beside + passing
             edges = edges_from(source)
-            outputs = fan_out(mixed, ops.take(weights, edges, axis=0), training=training)
+            outputs = fan_out(mixed, times_constant(_ROWS[edges], weights), training=training)
             for edge, output in zip(edges, ops.unstack(outputs, len(edges), axis=0), strict=True):
                 arriving[EDGES[edge][1]].append(output)
         nodes.append(self._node(arriving[-1], beside))
@@ -142,7 +149,8 @@ class SupernetCell(Cell):
 
     def _node(self, arriving: list, beside):
         """The sum of what comes through a node's edges; with partial channels, joined with what passed by them."""
-        return sum(arriving) if beside is None else join_channels(sum(arriving), beside)
+        mixed = functools.reduce(ops.add, arriving)
+        return mixed if beside is None else join_channels(mixed, beside)
 
     def get_config(self):
         return {**super().get_config(), "partial_channels": self.partial_channels}
@@ -190,7 +198,7 @@ class DerivedCell(Cell):
         nodes = self.input_nodes(older, newer, training)
         arriving = []
         for operation, (_, source) in zip(self.operations, self.pairs, strict=True):
-            output = operation(nodes[source], training=training)[0]
+            output = ops.squeeze(operation(nodes[source], training=training), 0)
             identity = isinstance(operation, SkipConnect) and operation.stride == 1
             arriving.append(output if drop_path is None or identity else drop_path(output, training=training))
             if len(arriving) % 2 == 0:

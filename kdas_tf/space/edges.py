@@ -5,14 +5,27 @@ edges are one batched matrix product without transposes, and an edge's output is
 """
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
 def kernel_initializer(fan_in: int) -> keras.initializers.Initializer:
     """He initialisation for kernels whose first axis counts edges, where Keras would mistake edges for inputs."""
     return keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / fan_in))
+
+
+def shape_of(x) -> tuple:
+    """A tensor's shape as plain numbers, and only what is not known before it runs as tensors.
+
+    `ops.shape` adds an operation even where all is known.
+    """
+    return ops.shape(x) if None in x.shape else tuple(x.shape)
 
 
 def pointwise(x, kernel):
@@ -25,9 +38,43 @@ def pointwise(x, kernel):
     Returns:
         `[edges, ..., filters]`.
     """
-    shape = ops.shape(x)
+    shape = shape_of(x)
     flat = ops.reshape(x, (shape[0], -1, shape[-1]))
-    return ops.reshape(ops.matmul(flat, kernel), (kernel.shape[0], *shape[1:-1], kernel.shape[-1]))
+    shared = shape[0] == 1 < kernel.shape[0]
+    product = _shared_matmul(flat, ops.copy(kernel)) if shared else ops.matmul(flat, kernel)
+    return ops.reshape(product, (kernel.shape[0], *shape[1:-1], kernel.shape[-1]))
+
+
+@ops.custom_gradient
+def _shared_matmul(x, kernels):
+    """Product of one matrix `[1, n, k]` with each of several `[edges, k, m]`.
+
+    Its gradient is written out, since TensorFlow's for matrices that are broadcast takes twenty operations more.
+    """
+
+    def gradient(*args, upstream=None):
+        upstream = args[0] if upstream is None else upstream
+        of_x = ops.sum(ops.matmul(upstream, ops.swapaxes(kernels, 1, 2)), 0, keepdims=True)
+        return of_x, ops.matmul(ops.swapaxes(x, 1, 2), upstream)
+
+    return ops.matmul(x, kernels), gradient
+
+
+def times_constant(matrix: np.ndarray, x):
+    """Product of a matrix of plain numbers with the last two axes of a tensor, `matrix @ x`.
+
+    Its gradient is written out for the same reason as that of the 1x1 convolutions.
+    """
+
+    @ops.custom_gradient
+    def product(x):
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            return ops.matmul(ops.cast(matrix.T, upstream.dtype), upstream)
+
+        return ops.matmul(ops.cast(matrix, x.dtype), x), gradient
+
+    return product(x)
 
 
 def depthwise(x, kernel, *, stride: int = 1, dilation: int = 1):
@@ -55,7 +102,7 @@ def depthwise(x, kernel, *, stride: int = 1, dilation: int = 1):
         pad = (kernel.shape[1] // 2,) * 2
         x, padding = ops.pad(x, ((0, 0), (0, 0), pad, pad, (0, 0))), "valid"
     edges = kernel.shape[0]
-    inputs = [x[0]] * edges if x.shape[0] == 1 else ops.unstack(x, edges, axis=0)
+    inputs = [ops.squeeze(x, 0)] * edges if x.shape[0] == 1 else ops.unstack(x, edges, axis=0)
     kernels = ops.unstack(kernel, edges, axis=0)
     outputs = [ops.depthwise_conv(i, k, stride, padding) for i, k in zip(inputs, kernels, strict=True)]
     return _from_phases(ops.stack(outputs), size) if phases else ops.stack(outputs)
@@ -93,27 +140,46 @@ def shifted_downsample(x):
 
 
 @ops.custom_gradient
-def _standardize(x, epsilon):
-    """(x - mean) / sqrt(variance + epsilon) over all axes but the first and the last, with mean and variance.
+def _standardize(x, mean, variance, epsilon):
+    """(x - mean) / sqrt(variance + epsilon), where both are x's own over all axes but the first and the last.
 
     The gradient is written out (Ioffe and Szegedy, 2015, section 3): derived automatically it takes five times as
-    many operations, which a search pays at every one of its hundreds of normalisations. Mean and variance are for
-    the moving statistics only; no gradient flows through them.
+    many operations, which a search pays at every one of its hundreds of normalisations. It is that of x with mean and
+    variance as functions of x; theirs is none.
     """
     axes = tuple(range(1, len(x.shape) - 1))
-    mean = ops.mean(x, axes, keepdims=True)
-    centred = x - mean
-    variance = ops.mean(centred * centred, axes, keepdims=True)
     scale = ops.rsqrt(variance + epsilon)
-    output = centred * scale
+    output = (x - mean) * scale
 
     def gradient(*args, upstream=None):
-        upstream = (args if upstream is None else upstream)[0]
+        upstream = args[0] if upstream is None else upstream
         mean_gradient = ops.mean(upstream, axes, keepdims=True)
         covariance = ops.mean(upstream * output, axes, keepdims=True)
-        return scale * (upstream - mean_gradient - output * covariance), None
+        return scale * (upstream - mean_gradient - output * covariance), None, None, None
 
-    return (output, mean, variance), gradient
+    return output, gradient
+
+
+class _Deferred(threading.local):  # every replica of a strategy is traced in a thread of its own
+    updates: list[tuple[keras.Variable, Any]] | None = None
+
+
+_deferred = _Deferred()
+
+
+@contextmanager
+def deferred_statistics() -> Iterator[list[tuple[keras.Variable, Any]]]:
+    """Collects what moving statistics would become, (variable, value), and leaves them as they are.
+
+    What is computed twice, once for the loss and once for its gradient, must change them once.
+    """
+    before = _deferred.updates
+    updates: list[tuple[keras.Variable, Any]] = []
+    _deferred.updates = updates
+    try:
+        yield updates
+    finally:
+        _deferred.updates = before
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -162,7 +228,9 @@ class EdgeBatchNorm(keras.layers.Layer):
     def call(self, x, training: bool = False):
         dtype, x = x.dtype, ops.cast(x, "float32")
         if training and self.replicas == 1:
-            x, mean, variance = _standardize(x, self.epsilon)
+            mean = ops.mean(x, (1, 2, 3), keepdims=True)
+            variance = ops.mean(ops.square(x - mean), (1, 2, 3), keepdims=True)
+            x = _standardize(x, mean, variance, self.epsilon)
             self._update(mean, variance, x)
         else:
             mean, variance = self.moving_mean, self.moving_variance
@@ -175,7 +243,7 @@ class EdgeBatchNorm(keras.layers.Layer):
         return x * self.gamma + self.beta if self.affine else x
 
     def _update(self, mean, variance, x) -> None:
-        shape = ops.shape(x)
+        shape = shape_of(x)
         count = shape[1] * shape[2] * shape[3] * self.replicas
         if isinstance(count, int):
             unbias = count / max(count - 1, 1)
@@ -183,7 +251,11 @@ class EdgeBatchNorm(keras.layers.Layer):
             count = ops.cast(count, "float32")
             unbias = count / ops.maximum(count - 1.0, 1.0)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance * unbias)):
-            moving.assign(moving + (value - moving) * (1 - self.momentum))
+            value = moving + (value - moving) * (1 - self.momentum)
+            if _deferred.updates is None:
+                moving.assign(value)
+            else:
+                _deferred.updates.append((moving, value))
 
     def compute_output_shape(self, input_shape):
         return input_shape

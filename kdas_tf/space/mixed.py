@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from kdas_tf.genotype import PRIMITIVES
+from kdas_tf.space.edges import shape_of
 from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, Pooling, SkipConnect
 from kdas_tf.space.part_aware import PartAware
 
@@ -70,7 +71,9 @@ class MixedFanOut(Operation):
                 columns += [PRIMITIVES.index(name)] * maps
                 # A map for all edges counts on each; one of several belongs to its own edge.
                 mask.append(np.ones((self.edges, 1)) if maps == 1 else np.eye(self.edges))
-        self.columns = columns
+        # Products with matrices of zeros and ones pick weights; the gradient of indexing takes many more operations.
+        self.columns = np.eye(len(PRIMITIVES), dtype="float32")[:, columns]
+        self.skip_column = np.eye(len(PRIMITIVES), dtype="float32")[:, [PRIMITIVES.index("skip_connect")]]
         self.mask = np.concatenate(mask, 1).astype("float32")
         self.stacked_norm.build((len(columns), *self.compute_output_shape(input_shape)[1:]))
 
@@ -78,13 +81,13 @@ class MixedFanOut(Operation):
         weights = ops.cast(weights, x.dtype)
         maps = ops.concatenate([self.candidates[name](x, training=training) for name in self.stacked], 0)
         maps = self.stacked_norm(maps, training=training)
-        mixing = ops.take(weights, self.columns, axis=1) * ops.cast(self.mask, x.dtype)
-        shape = ops.shape(maps)
+        mixing = ops.matmul(weights, ops.cast(self.columns, x.dtype)) * ops.cast(self.mask, x.dtype)
+        shape = shape_of(maps)
         output = ops.matmul(mixing, ops.reshape(maps, (shape[0], -1)))
         output = ops.reshape(output, (self.edges, *shape[1:]))
         if self.stride == 1:
-            skip = PRIMITIVES.index("skip_connect")
-            output = output + ops.reshape(weights[:, skip], (self.edges, 1, 1, 1, 1)) * ops.expand_dims(x, 0)
+            skip = ops.matmul(weights, ops.cast(self.skip_column, x.dtype))
+            output = output + ops.reshape(skip, (self.edges, 1, 1, 1, 1)) * ops.expand_dims(x, 0)
         return output
 
     def get_config(self):

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kdas_tf.errors import UserError
-from kdas_tf.space.edges import pointwise, shifted_downsample
+from kdas_tf.space.edges import pointwise, shape_of, shifted_downsample, times_constant
 from kdas_tf.space.operations import Operation
 
 
@@ -67,7 +67,7 @@ class PartAware(Operation):
         if self.stride == 1:
             return self._combine(pixels, features, self.kernel, self.membership)
         pixels, features, half = ops.relu(pixels), ops.relu(features), self.channels // 2
-        even_kernel, odd_kernel = ops.split(self.kernel, [half], axis=-1)
+        even_kernel, odd_kernel = self.kernel[..., :half], self.kernel[..., half:]
         even = self._combine(pixels[:, :, ::2, ::2], features, even_kernel, self.membership[::2])
         # Where an odd size is padded with zeros, the strips' features are zero too.
         height, width = x.shape[1:3]
@@ -78,8 +78,9 @@ class PartAware(Operation):
 
     def _combine(self, pixels, features, kernel, membership, columns=None):
         """1x1 convolution of the pixels concatenated with their strip's features."""
-        pixel_kernel, strip_kernel = ops.split(kernel, [pixels.shape[-1]], axis=1)
-        spread = ops.matmul(ops.cast(membership, features.dtype), pointwise(features, strip_kernel))
+        inputs = pixels.shape[-1]
+        pixel_kernel, strip_kernel = kernel[:, :inputs], kernel[:, inputs:]
+        spread = times_constant(membership, pointwise(features, strip_kernel))
         spread = ops.expand_dims(spread, 3)  # the same in all columns
         if columns is not None:
             spread = spread * ops.cast(columns, spread.dtype)[:, None]
@@ -88,9 +89,9 @@ class PartAware(Operation):
     def _strip_features(self, x, training: bool):
         """Average pool - ReLU - 1x1 convolution - BN of each strip: `[edges, batch, parts, hidden]`."""
         average = self.membership / self.membership.sum(0)
-        pooled = ops.relu(ops.matmul(ops.cast(average.T, x.dtype), ops.mean(x, 2)))
+        pooled = ops.relu(times_constant(average.T, ops.mean(x, 2)))
         local = ops.einsum("bpc,epcd->ebpd", pooled, self.local_kernel) + self.local_bias
-        shape = ops.shape(local)
+        shape = shape_of(local)
         flat = ops.reshape(local, (shape[0], shape[1], 1, 1, shape[2] * shape[3]))
         return ops.reshape(self.local_norm(flat, training=training), shape)
 

@@ -1,6 +1,48 @@
 """The optimizers of section 4.2, as functions of plain numbers."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("kdas_tf")
+class MomentumSGD(keras.optimizers.SGD):
+    """`keras.optimizers.SGD` with momentum, in a third of the operations.
+
+    A supernet has hundreds of small weights, and Keras updates each by seventeen operations, all of which wait to be
+    traced and optimised before the first step. Here TensorFlow's kernels do it. The numbers are the same.
+
+    All variables are decayed; `exclude_from_weight_decay` has no effect.
+    """
+
+    _rates: Any = None
+
+    def apply(self, grads, trainable_variables=None):
+        self._rates = None
+        super().apply(grads, trainable_variables)
+
+    def _apply_weight_decay(self, variables):
+        """Does nothing: `update_step` decays."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self._rates is None:  # once for all variables
+            rate = tf.convert_to_tensor(learning_rate)
+            self._rates = rate, rate * (self.weight_decay or 0.0), tf.constant(float(self.momentum), rate.dtype)
+        rate, decay, momentum = self._rates
+        value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+        tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=decay, delta=value)
+        if not self.momentum:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            lr=rate,
+            grad=gradient,
+            momentum=momentum,
+            use_nesterov=self.nesterov,
+        )
 
 
 def momentum_sgd(
@@ -18,9 +60,7 @@ def momentum_sgd(
         weight_decay: per step and unit of learning rate, decoupled from the gradient.
         gradient_norm: scale the gradient down to this global norm; DARTS uses 5, the paper does not say.
     """
-    return keras.optimizers.SGD(
-        learning_rate, momentum=momentum, weight_decay=weight_decay, global_clipnorm=gradient_norm
-    )
+    return MomentumSGD(learning_rate, momentum=momentum, weight_decay=weight_decay, global_clipnorm=gradient_norm)
 
 
 def adam(

@@ -201,12 +201,12 @@ class SearchModel(DistilledModel):
             return
         strategy = self.distribute_strategy
 
-        @tf.function(jit_compile=self.jit_compile)
+        @tf.function(jit_compile=self.jit_compile, autograph=False)
         def weight_step(batches):
             return strategy.run(self.weight_step, (batches,))
 
         def compiled(step):
-            @tf.function(jit_compile=self.jit_compile)
+            @tf.function(jit_compile=self.jit_compile, autograph=False)
             def val_step(batches, targets):
                 means = strategy.run(step, (batches, targets))
                 return {name: strategy.reduce("MEAN", mean, axis=None) for name, mean in means.items()}

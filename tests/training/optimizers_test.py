@@ -1,8 +1,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.optimizers import MomentumSGD, adam, momentum_sgd
 
 
 def steps(optimizer, weights, gradients):
@@ -23,6 +24,26 @@ def test_sgd_decays_weights_by_learning_rate_times_weight_decay_apart_from_the_m
     optimizer = momentum_sgd(learning_rate=0.1, weight_decay=0.5)
     # Without a gradient each step leaves 1 - 0.1 * 0.5 of the weight.
     np.testing.assert_allclose(steps(optimizer, [2.0], [[0.0], [0.0]]), [2 * 0.95**2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_keras_sgd(nesterov):
+    arguments = {"momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.01, "global_clipnorm": 3.0}
+    generator = np.random.default_rng(1)
+    weights, gradients = generator.normal(size=(4, 3)), generator.normal(size=(5, 4, 3))
+    expected = steps(keras.optimizers.SGD(0.1, **arguments), weights, gradients)
+    np.testing.assert_allclose(steps(MomentumSGD(0.1, **arguments), weights, gradients), expected, rtol=1e-6)
+
+
+def test_sgd_follows_a_learning_rate_that_changes_between_compiled_steps():
+    optimizer = momentum_sgd(learning_rate=1.0, momentum=0.0, weight_decay=0.0)
+    variable = keras.Variable([0.0])
+    optimizer.build([variable])
+    step = tf.function(lambda: optimizer.apply([tf.constant([1.0])], [variable]))
+    step()
+    optimizer.learning_rate = 0.5
+    step()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), [-1.5], rtol=1e-6)
 
 
 def test_sgd_scales_a_long_gradient_to_the_norm_and_leaves_a_short_one():
