@@ -30,16 +30,18 @@ PEER_LINE = re.compile(
 )
 
 
-def measure(size: tuple[int, ...], repeats: int) -> dict[str, float]:
+def measure(size: tuple[int, ...], repeats: int, **options: Any) -> dict[str, float]:
     """Times our steps in this process: medians in seconds, the time from nothing to both first steps, peak memory.
+
+    `options` are further arguments of the supernet.
 
     The work is the peer's: cross-entropy of a fixed random batch in memory, SGD with momentum and weight decay on the
     weights, Adam on the alphas. Importing TensorFlow is not counted, as the peer does not count importing torch.
     """
-    import keras
     import tensorflow as tf
 
     from kdas_tf.models.networks import Supernet
+    from kdas_tf.training.optimizers import adam, momentum_sgd
 
     channels, height, width, batch, cells = size
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
@@ -49,7 +51,9 @@ def measure(size: tuple[int, ...], repeats: int) -> dict[str, float]:
 
     begin = time.perf_counter()
     reductions = REDUCTIONS.get(cells, (cells - 1,))
-    supernet = Supernet(100, image_size=(height, width), channels=channels, cells=cells, reductions=reductions)
+    supernet = Supernet(
+        100, image_size=(height, width), channels=channels, cells=cells, reductions=reductions, **options
+    )
     images = tf.random.normal([batch, height, width, 3])
     labels = tf.random.uniform([batch], 0, 100, tf.int32)
 
@@ -67,8 +71,8 @@ def measure(size: tuple[int, ...], repeats: int) -> dict[str, float]:
         return lambda: run().numpy()  # which waits for the end of the step
 
     steps = {
-        "weight": step(supernet.network_weights, keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=5e-4)),
-        "alpha": step(supernet.alphas, keras.optimizers.Adam(0.02)),
+        "weight": step(supernet.network_weights, momentum_sgd(learning_rate=0.1)),
+        "alpha": step(supernet.alphas, adam(learning_rate=0.02, weight_decay=0.0)),
     }
     for run in steps.values():
         run()

@@ -1,6 +1,7 @@
 """Estimates the memory of a search step before anything is built."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from kdas_tf.genotype import INPUTS, NODES
 from kdas_tf.models.cells import cell_plan, edges_from
@@ -10,8 +11,23 @@ _BYTES = 4  # float32
 
 PROGRAM_BYTES = 550_000_000
 GRAPH_BYTES_PER_CELL = 170_000_000
-"""What TensorFlow takes beside a step's tensors, on a CPU: fitted to the peaks measured by benchmarks/search_step.py
-(1.26 GB at 8 64 32 16 4 and 2.14 GB at 16 128 64 16 8)."""
+"""What TensorFlow takes beside a step's tensors, on a CPU: fitted to peaks measured by benchmarks/search_memory.py."""
+
+_COPIES = 4
+"""Of the parameters: value, gradient, momentum and one in passing."""
+
+
+def search_bytes(batch_size: int, parameters: int, *, cells: int, **network: Any) -> int:
+    """Estimates the memory of a process that searches, in bytes, without data and teacher.
+
+    Args:
+        batch_size: images of one replica.
+        parameters: of the supernet.
+        cells: number of cells.
+        **network: as in `search_step_bytes`.
+    """
+    step = search_step_bytes(batch_size, cells=cells, **network)
+    return PROGRAM_BYTES + GRAPH_BYTES_PER_CELL * cells + _BYTES * _COPIES * parameters + step
 
 
 def search_step_bytes(
@@ -23,6 +39,7 @@ def search_step_bytes(
     reductions: Sequence[int],
     stem: str = "inet4",
     partial_channels: int = 1,
+    rematerialize: bool = False,
 ) -> int:
     """Estimates the activations that one step of the supernet keeps for its backward pass, in bytes.
 
@@ -30,7 +47,8 @@ def search_step_bytes(
     one for dil_conv and three in the normalised stack, where the pools add one each; three maps of the input's size
     are kept for all edges (two ReLUs, the phases of the dilated convolution); while the largest stack is normalised,
     three more copies of it exist. With partial channels all this is of one K-th of the channels; the others are kept
-    only where they are max-pooled, before and after.
+    only where they are max-pooled, before and after. A supernet that rematerialises keeps the outputs of the cells,
+    and all of this of one cell at a time.
 
     Args:
         batch_size: images of one replica.
@@ -40,18 +58,29 @@ def search_step_bytes(
         reductions: positions of the reduction cells.
         stem: one of `kdas_tf.models.stem.STEMS`.
         partial_channels: K of the supernet.
+        rematerialize: whether the supernet does.
     """
     _, height, width, _ = STEMS[stem](channels).compute_output_shape((batch_size, *image_size, 3))
-    total = largest = 0
+    kept, passing, outputs = [], [], []
     for cell in cell_plan(cells, reductions, channels):
         outer = batch_size * height * width * cell["channels"]
         if cell["reduction"]:
             height, width = -(-height // 2), -(-width // 2)
         inner = batch_size * height * width * cell["channels"]
-        for source in range(INPUTS + NODES - 1):
-            edges = len(edges_from(source))
-            total += ((8 * edges + 2) * inner + 3 * (outer if source < INPUTS else inner)) // partial_channels
-            if cell["reduction"] and source < INPUTS:
-                total += (outer + inner) - (outer + inner) // partial_channels
-            largest = max(largest, 3 * (3 * edges + 2) * inner // partial_channels)
-    return _BYTES * (total + largest)
+        kept.append(_kept_by_a_cell(outer, inner, cell["reduction"], partial_channels))
+        passing.append(3 * (3 * len(edges_from(0)) + 2) * inner // partial_channels)
+        outputs.append(NODES * inner)
+    if rematerialize:
+        return _BYTES * (sum(outputs) + max(map(sum, zip(kept, passing, strict=True))))
+    return _BYTES * (sum(kept) + max(passing))
+
+
+def _kept_by_a_cell(outer: int, inner: int, reduction: bool, partial_channels: int) -> int:
+    """Numbers that a cell keeps, from those of a map of its inputs' size and of one of its nodes."""
+    total = 0
+    for source in range(INPUTS + NODES - 1):
+        edges = len(edges_from(source))
+        total += ((8 * edges + 2) * inner + 3 * (outer if source < INPUTS else inner)) // partial_channels
+        if reduction and source < INPUTS:
+            total += (outer + inner) - (outer + inner) // partial_channels
+    return total

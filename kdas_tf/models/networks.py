@@ -16,6 +16,7 @@ from kdas_tf.models.cells import Cell, DerivedCell, SupernetCell, as_genotype, c
 from kdas_tf.models.drop_path import DropPath
 from kdas_tf.models.heads import ReIDHead
 from kdas_tf.models.stem import STEMS
+from kdas_tf.space.edges import deferred_statistics
 from kdas_tf.space.mixed import make_operation
 
 PAPER_REDUCTIONS = (2, 4, 6)
@@ -90,8 +91,12 @@ class CellNetwork(keras.Model):
     def call(self, images, training: bool = False):
         older = newer = self.stem(ops.cast(images, self.compute_dtype), training=training)
         for cell in self.cells:
-            older, newer = newer, cell(older, newer, training=training, **self.cell_arguments(cell))
+            older, newer = newer, self.run_cell(cell, older, newer, training)
         return self.head(newer, training=training)
+
+    def run_cell(self, cell: Cell, older, newer, training: bool):
+        """The output of a cell."""
+        return cell(older, newer, training=training, **self.cell_arguments(cell))
 
     def cell_arguments(self, cell: Cell) -> dict[str, Any]:
         """What a cell needs beside its inputs."""
@@ -161,11 +166,14 @@ class Supernet(CellNetwork):
     Args:
         num_identities: number of training identities.
         partial_channels: K, of which one K-th of the channels is mixed (PC-DARTS); 1 mixes all, as the paper does.
+        rematerialize: whether a training step keeps the inputs of the cells only, and makes all that is between them
+            again for the gradient: the same numbers with less memory and more time (Chen et al., 2016).
         **kwargs: as in `CellNetwork`.
     """
 
-    def __init__(self, num_identities: int, *, partial_channels: int = 1, **kwargs: Any):
+    def __init__(self, num_identities: int, *, partial_channels: int = 1, rematerialize: bool = False, **kwargs: Any):
         self.partial_channels = partial_channels
+        self.rematerialize = rematerialize
         super().__init__(num_identities, **kwargs)
 
     def make_cell(self, index: int, **arguments: Any) -> Cell:
@@ -187,8 +195,25 @@ class Supernet(CellNetwork):
     def cell_arguments(self, cell: Cell) -> dict[str, Any]:
         return {"weights": ops.softmax(self.alpha_reduce if cell.reduction else self.alpha_normal, -1)}
 
+    def run_cell(self, cell: Cell, older, newer, training: bool):
+        if not (training and self.rematerialize):
+            return super().run_cell(cell, older, newer, training)
+        moving: list[keras.Variable] = []
+
+        def run(older, newer, weights):
+            with deferred_statistics() as updates:
+                output = cell(older, newer, weights=weights, training=True)
+            moving[:] = [variable for variable, _ in updates]
+            return output, [value for _, value in updates]
+
+        output, values = keras.remat(run)(older, newer, self.cell_arguments(cell)["weights"])
+        for variable, value in zip(moving, values, strict=True):
+            variable.assign(value)
+        return output
+
     def get_config(self):
-        return {**super().get_config(), "partial_channels": self.partial_channels}
+        config = {"partial_channels": self.partial_channels, "rematerialize": self.rematerialize}
+        return {**super().get_config(), **config}
 
     @property
     def alphas(self) -> list[keras.Variable]:

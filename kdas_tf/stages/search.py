@@ -17,7 +17,7 @@ from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.batch_norm import configure_batch_norm
-from kdas_tf.models.memory import GRAPH_BYTES_PER_CELL, PROGRAM_BYTES, search_step_bytes
+from kdas_tf.models.memory import search_bytes, search_step_bytes
 from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters, trainable_parameters
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
@@ -64,11 +64,13 @@ def run(
     partial_channels: int = 1,
     parameter_budget: float | None = None,
     budget_weight: float = 10.0,
+    rematerialize: bool = False,
     keep_checkpoints: int = 3,
 ) -> None:
     """Writes `genotype.json`, and pictures of it and of the alphas.
 
-    The last seven arguments stabilise a search; by default all are off, as in the paper.
+    The arguments from `alpha_warmup_epochs` to `budget_weight` stabilise a search; by default all are off, as in the
+    paper.
 
     Args:
         workdir: folder of the run.
@@ -101,6 +103,8 @@ def run(
         partial_channels: K of PC-DARTS: one K-th of the channels goes through the mixed operations.
         parameter_budget: trainable parameters that the derived network should have at most.
         budget_weight: of the share by which the expected parameters exceed the budget.
+        rematerialize: whether the maps inside the cells are made twice instead of kept: the same numbers with less
+            memory, in more time.
         keep_checkpoints: how many of the last checkpoints are kept.
 
     Raises:
@@ -141,7 +145,12 @@ def run(
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         supernet = Supernet(
-            len(identities), channels=channels, partial_channels=partial_channels, name="supernet", **network_arguments
+            len(identities),
+            channels=channels,
+            partial_channels=partial_channels,
+            rematerialize=rematerialize,
+            name="supernet",
+            **network_arguments,
         )
         configure_batch_norm(supernet, replicas=replicas())
         penalty = AlphaPenalty(
@@ -242,6 +251,7 @@ def plan(
     reductions: Sequence[int] = PAPER_REDUCTIONS,
     stem: str = "inet4",
     partial_channels: int = 1,
+    rematerialize: bool = False,
     **arguments: Any,
 ) -> list[str]:
     """Says what the stage would do, with parameters and memory."""
@@ -252,17 +262,16 @@ def plan(
         "reductions": reductions,
         "stem": stem,
         "partial_channels": partial_channels,
+        "rematerialize": rematerialize,
     }
     with keras.StatelessScope():
         supernet = Supernet(num_identities, **network)
     batch = arguments.get("identities_per_batch", 8) * arguments.get("images_per_identity", 2)
     parameters = trainable_parameters(supernet)
-    step = search_step_bytes(batch, **network)
-    memory = step + 4 * 4 * parameters  # value, gradient, momentum and one copy in passing
-    beside = PROGRAM_BYTES + cells * GRAPH_BYTES_PER_CELL
+    memory, activations = search_bytes(batch, parameters, **network), search_step_bytes(batch, **network)
     return [
         f"supernet of {cells} cells, C = {channels}, {parameters / 1e6:.2f} M parameters, at "
         f"{image_size[0]}x{image_size[1]}",
         f"{arguments.get('epochs', 200)} epochs of batches of {batch}",
-        f"memory: about {(memory + beside) / 1e9:.1f} GB, {memory / 1e9:.2f} GB of it weights and activations",
+        f"memory: about {memory / 1e9:.1f} GB, {activations / 1e9:.2f} GB of it activations",
     ]

@@ -23,6 +23,16 @@ def test_a_reduction_cell_doubles_the_channels_and_halves_what_its_inputs_edges_
     assert search_step_bytes(1, image_size=(16, 8), channels=2, cells=1, reductions=(0,)) == 4 * (kept + passing)
 
 
+def test_rematerialized_are_kept_what_cells_give_and_all_of_one_cell():
+    # Cells as in the two tests above, on 16x8 pixels: a normal one on maps of 1 * 4 * 2 * 2 = 16 numbers, then a
+    # reduction to maps of 1 * 2 * 1 * 4 = 8 from inputs of 32. Each gives 4 nodes.
+    outputs = 4 * 16 + 4 * 8
+    first = 16 * (8 * 14 + 2 * 5 + 3 * 5) + 16 * 3 * (3 * 4 + 2)
+    second = 8 * (8 * 14 + 2 * 5) + 3 * (2 * 32 + 3 * 8) + 8 * 3 * (3 * 4 + 2)
+    size = {"image_size": (16, 8), "channels": 2, "cells": 2, "reductions": (1,)}
+    assert search_step_bytes(1, rematerialize=True, **size) == 4 * (outputs + max(first, second))
+
+
 def test_partial_channels_leave_a_kth_of_it_and_the_maps_that_are_pooled_beside():
     # As above with K = 2: half of the operations' maps; the other half of 2 larger and 2 smaller maps beside them.
     kept = (8 * (8 * 14 + 2 * 5) + 3 * (2 * 32 + 3 * 8)) // 2 + 2 * (32 + 8) // 2

@@ -316,3 +316,28 @@ def test_networks_that_cannot_be_are_refused_with_the_reason(kind, bad, message)
     genotype = {"genotype": Genotype(part_aware, part_aware)} if kind is Student else {}
     with pytest.raises(UserError, match=message):
         kind(num_identities=5, **genotype, **{**SMALL, **bad})
+
+
+def test_a_rematerialized_supernet_has_the_loss_gradients_and_statistics_of_one_that_keeps_its_maps():
+    images = keras.random.uniform((6, 32, 16, 3), maxval=255.0, seed=1)
+    losses, gradients, states = [], [], []
+    for rematerialize in (False, True):
+        keras.utils.set_random_seed(3)
+        supernet = Supernet(5, image_size=(32, 16), channels=8, cells=3, reductions=(1,), rematerialize=rematerialize)
+        variables = [variable.value for variable in supernet.trainable_variables]
+
+        @tf.function
+        def step(supernet=supernet, variables=variables):
+            with tf.GradientTape() as tape:
+                output = supernet(images, training=True)
+                loss = tf.reduce_sum(output.logits[:, 0]) + tf.reduce_sum(output.features**2)
+            return loss, tape.gradient(loss, variables)
+
+        loss, gradient = step()
+        losses.append(loss)
+        gradients.append(gradient)
+        states.append(supernet.get_weights())
+    assert losses[0] == losses[1]
+    for kept, again in zip(gradients[0] + states[0], gradients[1] + states[1], strict=True):
+        np.testing.assert_array_equal(kept, again)
+    assert not np.array_equal(states[1][-1], np.ones_like(states[1][-1]))
