@@ -32,6 +32,7 @@ RANGES = {
     **dict.fromkeys(("epochs", "channels", "cells", "student_channels", "batch_size", "judge_every"), COUNT),
     **dict.fromkeys(("identities_per_batch", "images_per_identity", "picture_every", "partial_channels"), COUNT),
     **dict.fromkeys(("train_identities", "images_per_camera", "max_pixels", "last_stride", "batch_sizes"), COUNT),
+    "measured_batches": COUNT,
     **dict.fromkeys(("image_size", "teacher_image_size"), SIZE),
     **dict.fromkeys(("seed", "seeds", "reductions", "alpha_warmup_epochs", "max_skip", "shown_queries"), NOT_NEGATIVE),
     **dict.fromkeys(("beta_weight", "budget_weight", "padding", "weight_decay", "start_epoch"), NOT_NEGATIVE),

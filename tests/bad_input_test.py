@@ -188,6 +188,7 @@ BEFORE_ANYTHING = [
             (SEARCH, "search.run.max_skip", "search.run.max_skip", -1, "at least 0"),
             (SEARCH, "search.run.parameter_budget", "search.run.parameter_budget", 0, "above 0"),
             (SEARCH, "search.run.picture_every", "search.run.picture_every", 0, "at least 1"),
+            (SEARCH, "search.run.measured_batches", "search.run.measured_batches", 0, "at least 1"),
             (
                 SEARCH,
                 "optimizers.momentum_sgd.momentum",

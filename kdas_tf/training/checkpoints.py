@@ -28,12 +28,14 @@ class Position(NamedTuple):
     Attributes:
         epoch: number of epochs done.
         step: number of steps done in the next one.
-        means: of these steps, what `callbacks.values_of` has read from the running means.
+        means: of these steps, what `stopping.values_of` has read from the running means.
+        logs: where they are all steps of the epoch, what the last one has logged, to end the epoch with.
     """
 
     epoch: int
     step: int = 0
     means: tuple[tuple[float, ...], ...] = ()
+    logs: Mapping[str, float] = {}
 
 
 class Checkpoints:
@@ -55,6 +57,7 @@ class Checkpoints:
         if keep < 1:
             raise UserError(f"Expected keep_checkpoints of at least 1, got {keep}. Keep 2, in case one is damaged.")
         self.folder, self.keep = folder, keep
+        self.saving = False
         # As lists: what Keras keeps in lists of layers, TensorFlow does not find in a model by itself.
         tracked = {
             name: list(part.variables) if isinstance(part, keras.Model) else part for name, part in parts.items()
@@ -92,7 +95,7 @@ class Checkpoints:
                 "that run, choose another --workdir, or delete the stage's folder to start again."
             ) from error
         content = files.read_json(folder / POSITION)
-        return Position(content["epoch"], content["step"], tuple(map(tuple, content["means"])))
+        return Position(content["epoch"], content["step"], tuple(map(tuple, content["means"])), content.get("logs", {}))
 
     def all(self) -> list[Path]:
         """Folders of the checkpoints that were completed, the oldest first."""
@@ -111,6 +114,7 @@ class Checkpoints:
         """
         name = f"epoch_{position.epoch}" + (f"_step_{position.step}" if position.step else "")
         partial = self.folder / f"partial.{name}"
+        self.saving = True
         try:
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
             partial.mkdir(parents=True)
@@ -129,6 +133,8 @@ class Checkpoints:
                 f"Expected to write the checkpoint {self.folder / name}, but it failed ({_reason(error)}). The ones "
                 "before it are kept: make room or give access, and the same command continues."
             ) from error
+        finally:
+            self.saving = False
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 

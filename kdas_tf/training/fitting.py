@@ -18,7 +18,7 @@ from kdas_tf.training.callbacks import (
 )
 from kdas_tf.training.checkpoints import Checkpoints, Position
 from kdas_tf.training.steps import DistilledModel
-from kdas_tf.training.stopping import RestoreMeans, StopOnSignal
+from kdas_tf.training.stopping import RestoreMeans, StopOnSignal, end_epoch
 
 
 def fit(
@@ -79,7 +79,10 @@ def fit(
     ]
     first = start.epoch
     with stop.listening():
-        if start.step:  # the rest of an epoch, which Keras would begin again
+        if start.step == steps_per_epoch:
+            end_epoch(model, first, start.logs, used)
+            first += 1
+        elif start.step:  # the rest of an epoch, which Keras would begin again
             rest = [RestoreMeans(start.means), *used]
             batches, steps = dataset_from(first, start.step), steps_per_epoch - start.step
             _fit(model, batches, initial_epoch=first, epochs=first + 1, steps_per_epoch=steps, callbacks=rest)

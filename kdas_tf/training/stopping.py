@@ -1,10 +1,10 @@
-"""SIGTERM in the middle of an epoch: save after the step that runs, and end."""
+"""SIGTERM: save after the step that runs, or without waiting for what follows an epoch's last step, and end."""
 
 import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 
@@ -15,8 +15,9 @@ from kdas_tf.training.checkpoints import Checkpoints, Position
 class StopOnSignal(keras.callbacks.Callback):
     """Saves a checkpoint after the step in which the process is asked to end, and ends it.
 
-    Where no step was done since the last checkpoint it ends at once, for example while the first step is compiled. In
-    the last step of an epoch, and while the network is judged after it, the epoch's own checkpoint is waited for.
+    Where no step was done since the last checkpoint it ends at once, for example while the first step is compiled.
+    After the last step of an epoch, the network is judged before the epoch's own checkpoint is made, which may take
+    minutes: this is broken off and done again when the run continues.
 
     Use it as a context around `fit`, as its last callback.
 
@@ -35,6 +36,8 @@ class StopOnSignal(keras.callbacks.Callback):
         self.epoch, self.before = start.epoch, start.step
         self.unsaved = False
         self.asked = False
+        self.all_steps: Position | None = None
+        """After the last step of an epoch and until its checkpoint."""
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -45,11 +48,16 @@ class StopOnSignal(keras.callbacks.Callback):
         previous = signal.signal(signal.SIGTERM, self._handle)
         try:
             yield
+        except Stopped:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever asks twice gets what the first asked for
+            if self.all_steps is not None:
+                self._save(self.all_steps)
+            raise
         finally:
             signal.signal(signal.SIGTERM, previous)
 
     def _handle(self, number, frame) -> None:
-        if not self.unsaved or self.asked:
+        if not self.unsaved or self.asked or (self.all_steps is not None and not self.checkpoints.saving):
             raise Stopped
         self.asked = True
         print("\nasked to stop; saving after this step ...", file=sys.stderr, flush=True)
@@ -61,15 +69,34 @@ class StopOnSignal(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.unsaved = True
         done = self.before + batch + 1
-        if self.asked and done < self.steps_per_epoch:
-            self.check()
-            self.checkpoints.save(Position(self.epoch, done, values_of(self.model)))
+        if done == self.steps_per_epoch:
+            numbers = {name: float(value) for name, value in (logs or {}).items()}
+            self.all_steps = Position(self.epoch, done, (), numbers)
+            if self.asked:
+                raise Stopped
+        elif self.asked:
+            self._save(Position(self.epoch, done, values_of(self.model)))
             raise Stopped
 
     def on_epoch_end(self, epoch, logs=None):
+        self.all_steps, self.unsaved = None, False
         if self.asked:
             raise Stopped
-        self.unsaved = False
+
+    def _save(self, position: Position) -> None:
+        self.check()
+        self.checkpoints.save(position)
+
+
+def end_epoch(
+    model: keras.Model, epoch: int, logs: Mapping[str, float], callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Does what `fit` does after the last step of an epoch, of which all steps were done before the run was stopped."""
+    used = keras.callbacks.CallbackList(list(callbacks), model=model)
+    used.on_train_begin()
+    used.on_epoch_begin(epoch)
+    used.on_epoch_end(epoch, dict(logs))
+    used.on_train_end()
 
 
 class RestoreMeans(keras.callbacks.Callback):
