@@ -1,0 +1,282 @@
+"""Times a whole step of the search while one dimension grows: cells, channels, pixels, batch, identities, devices.
+
+    python benchmarks/scaling.py [--only cells batch ...] [--repeats 7] [--seconds 2] [--quick] [--plot FILE.png]
+
+Prints a table, and the same as JSON on the last line.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import processes
+from processes import THREADS, cpu_seconds, peak_memory
+from search_step import REDUCTIONS
+
+PER_IDENTITY = 2  # images of a person in a batch, as in the search
+TABLE = 16  # images in the teacher's table
+TEMPERATURE = 1.5  # above 0, so that the teacher is used
+COLUMNS = {"step s": "step", "CPU s": "cpu", "first s": "first", "peak GB": "peak", "head %": "share"}
+
+
+class Point(NamedTuple):
+    """What is timed; pixels are (height, width), the batch is that of all devices together."""
+
+    channels: int = 8
+    pixels: tuple[int, int] = (64, 32)
+    batch: int = 16
+    cells: int = 4
+    identities: int = 751
+    devices: int = 1
+
+    def amount(self, dimension: str) -> int:
+        """How much of a dimension there is."""
+        return math.prod(self.pixels) if dimension == "pixels" else getattr(self, dimension)
+
+    def label(self, dimension: str) -> str:
+        """The same as people write it."""
+        return "x".join(map(str, self.pixels)) if dimension == "pixels" else f"{getattr(self, dimension):,}"
+
+
+BASE = Point()
+GROWTH: dict[str, tuple[Any, ...]] = {
+    "cells": (2, 4, 6, 8),
+    "channels": (8, 16, 24, 32),
+    "pixels": ((64, 32), (96, 48), (128, 64), (192, 96)),
+    "batch": (8, 16, 32, 64),
+    "identities": (751, 1_041, 10_000, 100_000),
+    "devices": (1, 2, 4),
+}
+QUICK = Point(channels=4, pixels=(32, 16), batch=8, cells=2, identities=10)
+QUICK_GROWTH: dict[str, tuple[Any, ...]] = {"identities": (10, 1_000), "devices": (1, 2)}
+
+
+def make_batch(point: Point, seed: int) -> dict[str, Any]:
+    """A random global batch: `PER_IDENTITY` images of each person."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    people = random.choice(point.identities, -(-point.batch // PER_IDENTITY), replace=False)
+    return {
+        "image": random.uniform(0, 255, (point.batch, *point.pixels, 3)).astype("float32"),
+        "label": np.repeat(people, PER_IDENTITY)[: point.batch].astype("int32"),
+        "index": (np.arange(point.batch) % TABLE).astype("int32"),
+    }
+
+
+def make_head(identities: int, maps: Any) -> Any:
+    """A network of the head alone, for maps `[batch, height, width, channels]` that are always the same.
+
+    A scale of the channels stands for the alphas: its gradient, too, has to come through the classifier.
+    """
+    import keras
+
+    from kdas_tf.models.heads import ReIDHead
+
+    class HeadNetwork(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.scale = self.add_weight(name="scale", shape=(maps.shape[-1],), initializer="ones")
+            self.head = ReIDHead(identities)
+            self.head.build(maps.shape)
+            self.network_weights, self.alphas = self.head.trainable_weights, [self.scale]
+            self.built = True
+
+        def call(self, images, training=False):
+            return self.head(keras.ops.convert_to_tensor(maps) * self.scale, training=training)
+
+    return HeadNetwork()
+
+
+def make_model(point: Point, strategy: Any, head_width: int | None) -> Any:
+    """The search's own model with the paper's objective; of the head alone where its input's channels are given."""
+    import numpy as np
+
+    from kdas_tf.losses.objective import Objective
+    from kdas_tf.models.batch_norm import configure_batch_norm
+    from kdas_tf.models.networks import Supernet
+    from kdas_tf.models.teacher import TeacherTable
+    from kdas_tf.training.optimizers import adam, momentum_sgd
+    from kdas_tf.training.steps import SearchModel
+
+    random = np.random.default_rng(0)
+    table = random.normal(0, 3, (TABLE, point.identities)).astype("float32")
+    with strategy.scope():
+        if head_width:
+            maps = random.normal(size=(point.batch, 1, 1, head_width)).astype("float32")
+            network = make_head(point.identities, maps)
+        else:
+            reductions = REDUCTIONS.get(point.cells, (point.cells - 1,))
+            shape: dict[str, Any] = {"image_size": point.pixels, "channels": point.channels, "cells": point.cells}
+            network = Supernet(point.identities, reductions=reductions, **shape)
+            configure_batch_norm(network, replicas=point.devices)
+        model = SearchModel(network, TeacherTable(table), Objective(), num_identities=point.identities)
+        # Small learning rates: the batch is always the same, and numbers that overflow would take another time.
+        model.compile(momentum_sgd(learning_rate=1e-3), adam(learning_rate=2e-3), jit_compile=False)
+        model.temperature.assign(TEMPERATURE)
+    model.make_train_function()
+    return model
+
+
+def measure(point: Point, repeats: int, seconds: float, head_width: int | None) -> dict[str, float]:
+    """Times whole steps, on weights and on alphas, in this process; importing the libraries is not counted.
+
+    Returns:
+        Medians of a step in seconds (on the clock, and of all threads); seconds from nothing to the end of the first
+        step; peak memory in bytes; parameters; channels that the classifier sees; the last loss.
+    """
+    import keras
+    import tensorflow as tf
+
+    import kdas_tf.training.steps  # noqa: F401 - so that it is loaded before the clock starts
+    from kdas_tf.training.devices import make_strategy
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    keras.utils.set_random_seed(0)
+    begin = time.perf_counter()
+    strategy = make_strategy(None, point.devices, "float32")
+    model = make_model(point, strategy, head_width)
+    batches = tf.data.Dataset.from_tensors({"train": make_batch(point, 1), "val": make_batch(point, 2)})
+    same = itertools.repeat(next(iter(strategy.experimental_distribute_dataset(batches))))
+
+    def step() -> float:
+        return float(model.train_function(same)["total"])  # which waits for the end of the step
+
+    step()
+    first = time.perf_counter() - begin
+    step()
+    times, cpu_times, loss, begin = [], [], 0.0, time.perf_counter()
+    while len(times) < repeats or time.perf_counter() - begin < seconds:
+        began, began_cpu = time.perf_counter(), cpu_seconds()
+        loss = step()
+        times.append(time.perf_counter() - began)
+        cpu_times.append(cpu_seconds() - began_cpu)
+    return {
+        "step": statistics.median(times),
+        "cpu": statistics.median(cpu_times),
+        "steps": len(times),
+        "first": first,
+        "peak": peak_memory(),
+        "parameters": sum(variable.value.shape.num_elements() for variable in model.network.trainable_variables),
+        "width": model.network.head.classifier.kernel.shape[0],
+        "loss": loss,
+    }
+
+
+def run(point: Point, arguments: argparse.Namespace, with_head: bool) -> dict[str, float]:
+    """Measures in a process of its own; with the share of the head, which another process runs alone.
+
+    Raises:
+        SystemExit: a process failed; its last lines are shown.
+    """
+    command = ["--repeats", arguments.repeats, "--seconds", arguments.seconds, "--worker", json.dumps(point._asdict())]
+    processes.progress(f"measuring {point} ...")
+    result = processes.measure(command, str(point))
+    if with_head:
+        head = processes.measure([*command, "--head_width", int(result["width"])], f"The head of {point}")
+        result |= {"head_step": head["step"], "share": head["step"] / result["step"]}
+    processes.progress(f"  {', '.join(f'{name} {result[name]:.4g}' for name in COLUMNS.values() if name in result)}")
+    return result
+
+
+def run_all(base: Point, growth: dict[str, tuple[Any, ...]], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measures every point once, however many dimensions it belongs to; one dimension grows at a time."""
+    measured: dict[Point, dict[str, float]] = {}
+    results = []
+    for dimension in arguments.only or growth:
+        line: list[dict[str, Any]] = []
+        for value in growth[dimension]:
+            point = base._replace(**{dimension: value})
+            with_head = dimension == "identities"
+            if point not in measured or (with_head and "share" not in measured[point]):
+                measured[point] = run(point, arguments, with_head)
+            now = {"amount": point.amount(dimension), **measured[point]}
+            if line:
+                growing = [math.log(now[name] / line[-1][name]) for name in ("step", "amount")]
+                now["exponent"] = growing[0] / growing[1]
+            line.append(now)
+            results.append({"dimension": dimension, "label": point.label(dimension), **point._asdict(), **now})
+    return results
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    """Prints what was measured, for people."""
+    row = "{:<11} {:>8}" + " {:>9}" * (len(COLUMNS) + 1)
+    print(row.format("", "", *COLUMNS, "exponent"))
+    dimension = None
+    for result in results:
+        name = result["dimension"] if result["dimension"] != dimension else ""
+        dimension = result["dimension"]
+        cells = [f"{result['step']:.3f}", f"{result['cpu']:.3f}", f"{result['first']:.1f}", f"{result['peak'] / 1e9:.2f}"]
+        cells.append(f"{100 * result['share']:.1f}" if dimension == "identities" else "")
+        cells.append(f"{result['exponent']:.2f}" if "exponent" in result else "")
+        print(row.format(name, result["label"], *cells).rstrip())
+
+
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """Draws a panel for each dimension, both axes logarithmic, and how a linear growth from the first point looks."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    dimensions = list(dict.fromkeys(result["dimension"] for result in results))
+    columns = min(3, len(dimensions))
+    rows = -(-len(dimensions) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.4), dpi=100, layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    for dimension, axes in zip(dimensions, panels, strict=False):
+        line = [result for result in results if result["dimension"] == dimension]
+        amounts = [result["amount"] for result in line]
+        axes.plot(amounts, [each["first"] for each in line], "s-", color="C1", label="to the end of the first step")
+        axes.plot(amounts, [each["step"] for each in line], "o-", color="C0", label="a later step")
+        if dimension != "devices":  # which share the same work
+            linear = [line[0]["step"] * amount / amounts[0] for amount in amounts]
+            axes.plot(amounts, linear, ":", color="gray", label="proportional to the first point")
+        axes.set(xscale="log", yscale="log", xlabel=dimension)
+        # 751 and 1,041 would lie on one another.
+        named = [each for each, next_ in itertools.pairwise([*line, {"amount": math.inf}]) if each["amount"] * 1.2 ** 2 < next_["amount"]]
+        axes.set_xticks([each["amount"] for each in named], [each["label"] for each in named])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.grid(True, which="major", alpha=0.3)
+    for axes in panels:
+        axes.set_axis_off()
+    for axes in figure.axes[::columns]:
+        axes.set_ylabel("seconds")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measures every point and prints the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=GROWTH, help="dimensions to grow (default: all)")
+    parser.add_argument("--repeats", type=int, default=7, help="timed steps at least")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for them at least")
+    parser.add_argument("--quick", action="store_true", help="two dimensions of a tiny network: about a minute")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the growth")
+    parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--head_width", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.repeats < 1 or arguments.seconds < 0:
+        parser.error("expected --repeats of at least 1 and --seconds of at least 0")
+    if arguments.worker:
+        point = Point(**{**arguments.worker, "pixels": tuple(arguments.worker["pixels"])})
+        print(json.dumps(measure(point, arguments.repeats, arguments.seconds, arguments.head_width)))
+        return
+    base, growth = (QUICK, QUICK_GROWTH) if arguments.quick else (BASE, GROWTH)
+    if arguments.quick and arguments.only:
+        growth = {name: QUICK_GROWTH[name] for name in arguments.only if name in QUICK_GROWTH}
+    results = run_all(base, growth, arguments)
+    print_table(results)
+    if arguments.plot:
+        draw(results, arguments.plot)
+    processes.print_json("scaling", results)
+
+
+if __name__ == "__main__":
+    main()
