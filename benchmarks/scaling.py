@@ -21,7 +21,21 @@ from search_step import REDUCTIONS
 PER_IDENTITY = 2  # images of a person in a batch, as in the search
 TABLE = 16  # images in the teacher's table
 TEMPERATURE = 1.5  # above 0, so that the teacher is used
-COLUMNS = {"step s": "step", "CPU s": "cpu", "first s": "first", "peak GB": "peak", "head %": "share"}
+COLUMNS = {
+    "step s": "step",
+    "CPU s": "cpu",
+    "exponent": "exponent",
+    "first s": "first",
+    "CPU s ": "first_cpu",
+    "peak GB": "peak",
+    "head %": "share",
+}
+LINES = {
+    "first_cpu": ("to the end of the first step, CPU s", "s-C1"),
+    "first": ("on the clock", "s--C1"),
+    "cpu": ("a later step, CPU s", "o-C0"),
+    "step": ("on the clock", "o--C0"),
+}
 
 
 class Point(NamedTuple):
@@ -45,15 +59,15 @@ class Point(NamedTuple):
 
 BASE = Point()
 GROWTH: dict[str, tuple[Any, ...]] = {
-    "cells": (2, 4, 6, 8),
-    "channels": (8, 16, 24, 32),
-    "pixels": ((64, 32), (96, 48), (128, 64), (192, 96)),
-    "batch": (8, 16, 32, 64),
+    "cells": (2, 4, 8),
+    "channels": (8, 16, 32),
+    "pixels": ((64, 32), (128, 64), (192, 96)),
+    "batch": (8, 16, 64),
     "identities": (751, 1_041, 10_000, 100_000),
     "devices": (1, 2, 4),
 }
 QUICK = Point(channels=4, pixels=(32, 16), batch=8, cells=2, identities=10)
-QUICK_GROWTH: dict[str, tuple[Any, ...]] = {"identities": (10, 1_000), "devices": (1, 2)}
+QUICK_GROWTH: dict[str, tuple[Any, ...]] = {"identities": (10, 10_000)}
 
 
 def make_batch(point: Point, seed: int) -> dict[str, Any]:
@@ -127,7 +141,7 @@ def measure(point: Point, repeats: int, seconds: float, head_width: int | None) 
     """Times whole steps, on weights and on alphas, in this process; importing the libraries is not counted.
 
     Returns:
-        Medians of a step in seconds (on the clock, and of all threads); seconds from nothing to the end of the first
+        Medians of a step, in seconds on the clock and of all threads; the same from nothing to the end of the first
         step; peak memory in bytes; parameters; channels that the classifier sees; the last loss.
     """
     import keras
@@ -139,7 +153,7 @@ def measure(point: Point, repeats: int, seconds: float, head_width: int | None) 
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     keras.utils.set_random_seed(0)
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), cpu_seconds()
     strategy = make_strategy(None, point.devices, "float32")
     model = make_model(point, strategy, head_width)
     batches = tf.data.Dataset.from_tensors({"train": make_batch(point, 1), "val": make_batch(point, 2)})
@@ -149,7 +163,7 @@ def measure(point: Point, repeats: int, seconds: float, head_width: int | None) 
         return float(model.train_function(same)["total"])  # which waits for the end of the step
 
     step()
-    first = time.perf_counter() - begin
+    first, first_cpu = time.perf_counter() - begin, cpu_seconds() - begin_cpu
     step()
     times, cpu_times, loss, begin = [], [], 0.0, time.perf_counter()
     while len(times) < repeats or time.perf_counter() - begin < seconds:
@@ -162,6 +176,7 @@ def measure(point: Point, repeats: int, seconds: float, head_width: int | None) 
         "cpu": statistics.median(cpu_times),
         "steps": len(times),
         "first": first,
+        "first_cpu": first_cpu,
         "peak": peak_memory(),
         "parameters": sum(variable.value.shape.num_elements() for variable in model.network.trainable_variables),
         "width": model.network.head.classifier.kernel.shape[0],
@@ -169,54 +184,64 @@ def measure(point: Point, repeats: int, seconds: float, head_width: int | None) 
     }
 
 
-def run(point: Point, arguments: argparse.Namespace, with_head: bool) -> dict[str, float]:
-    """Measures in a process of its own; with the share of the head, which another process runs alone.
+def run(point: Point, arguments: argparse.Namespace, *more: Any) -> dict[str, float]:
+    """Measures in a process of its own, so that its peak memory is its own.
 
     Raises:
-        SystemExit: a process failed; its last lines are shown.
+        SystemExit: the process failed; its last lines are shown.
     """
     command = ["--repeats", arguments.repeats, "--seconds", arguments.seconds, "--worker", json.dumps(point._asdict())]
-    processes.progress(f"measuring {point} ...")
-    result = processes.measure(command, str(point))
-    if with_head:
-        head = processes.measure([*command, "--head_width", int(result["width"])], f"The head of {point}")
-        result |= {"head_step": head["step"], "share": head["step"] / result["step"]}
-    processes.progress(f"  {', '.join(f'{name} {result[name]:.4g}' for name in COLUMNS.values() if name in result)}")
+    processes.progress(f"measuring {point}{' the head alone' if more else ''} ...")
+    result = processes.measure([*command, *more], str(point))
+    processes.progress(", ".join(f"{name} {value:.5g}" for name, value in result.items()))
     return result
+
+
+def run_head(point: Point, arguments: argparse.Namespace, whole: dict[str, float]) -> dict[str, float]:
+    """Measures the head alone: classifier, targets, objective and their optimizers; and its share of the whole step."""
+    head = run(point, arguments, "--head_width", int(whole["width"]))
+    return {"head_step": head["step"], "head_cpu": head["cpu"], "share": head["cpu"] / whole["cpu"]}
 
 
 def run_all(base: Point, growth: dict[str, tuple[Any, ...]], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures every point once, however many dimensions it belongs to; one dimension grows at a time."""
     measured: dict[Point, dict[str, float]] = {}
     results = []
-    for dimension in arguments.only or growth:
+    for dimension, values in growth.items():
         line: list[dict[str, Any]] = []
-        for value in growth[dimension]:
+        for value in values:
             point = base._replace(**{dimension: value})
-            with_head = dimension == "identities"
-            if point not in measured or (with_head and "share" not in measured[point]):
-                measured[point] = run(point, arguments, with_head)
+            if point not in measured:
+                measured[point] = run(point, arguments)
+            if dimension == "identities" and "share" not in measured[point]:
+                measured[point] |= run_head(point, arguments, measured[point])
             now = {"amount": point.amount(dimension), **measured[point]}
             if line:
-                growing = [math.log(now[name] / line[-1][name]) for name in ("step", "amount")]
-                now["exponent"] = growing[0] / growing[1]
+                growing = {name: math.log(now[name] / line[-1][name]) for name in ("cpu", "amount")}
+                now["exponent"] = growing["cpu"] / growing["amount"]
             line.append(now)
             results.append({"dimension": dimension, "label": point.label(dimension), **point._asdict(), **now})
     return results
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    """Prints what was measured, for people."""
-    row = "{:<11} {:>8}" + " {:>9}" * (len(COLUMNS) + 1)
-    print(row.format("", "", *COLUMNS, "exponent"))
+    """Prints what was measured, for people; memory in units of 10^9 bytes."""
+    row = "{:<11} {:>8}" + " {:>9}" * len(COLUMNS)
+    print(row.format("", "", *COLUMNS).rstrip())
     dimension = None
     for result in results:
         name = result["dimension"] if result["dimension"] != dimension else ""
         dimension = result["dimension"]
-        cells = [f"{result['step']:.3f}", f"{result['cpu']:.3f}", f"{result['first']:.1f}", f"{result['peak'] / 1e9:.2f}"]
-        cells.append(f"{100 * result['share']:.1f}" if dimension == "identities" else "")
-        cells.append(f"{result['exponent']:.2f}" if "exponent" in result else "")
-        print(row.format(name, result["label"], *cells).rstrip())
+        shown = {
+            "step": f"{result['step']:.3f}",
+            "cpu": f"{result['cpu']:.3f}",
+            "exponent": f"{result['exponent']:.2f}" if "exponent" in result else "",
+            "first": f"{result['first']:.1f}",
+            "first_cpu": f"{result['first_cpu']:.1f}",
+            "peak": f"{result['peak'] / 1e9:.2f}",
+            "share": f"{100 * result['share']:.1f}" if dimension == "identities" else "",
+        }
+        print(row.format(name, result["label"], *(shown[column] for column in COLUMNS.values())).rstrip())
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
@@ -232,14 +257,15 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     for dimension, axes in zip(dimensions, panels, strict=False):
         line = [result for result in results if result["dimension"] == dimension]
         amounts = [result["amount"] for result in line]
-        axes.plot(amounts, [each["first"] for each in line], "s-", color="C1", label="to the end of the first step")
-        axes.plot(amounts, [each["step"] for each in line], "o-", color="C0", label="a later step")
+        for column, (label, style) in LINES.items():
+            axes.plot(amounts, [each[column] for each in line], style, label=label)
         if dimension != "devices":  # which share the same work
-            linear = [line[0]["step"] * amount / amounts[0] for amount in amounts]
-            axes.plot(amounts, linear, ":", color="gray", label="proportional to the first point")
+            linear = [line[0]["cpu"] * amount / amounts[0] for amount in amounts]
+            axes.plot(amounts, linear, ":", color="gray", label="proportional")
         axes.set(xscale="log", yscale="log", xlabel=dimension)
         # 751 and 1,041 would lie on one another.
-        named = [each for each, next_ in itertools.pairwise([*line, {"amount": math.inf}]) if each["amount"] * 1.2 ** 2 < next_["amount"]]
+        pairs = itertools.pairwise([*line, {"amount": math.inf}])
+        named = [each for each, following in pairs if 1.4 * each["amount"] < following["amount"]]
         axes.set_xticks([each["amount"] for each in named], [each["label"] for each in named])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(True, which="major", alpha=0.3)
@@ -247,7 +273,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes.set_axis_off()
     for axes in figure.axes[::columns]:
         axes.set_ylabel("seconds")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=8)
     figure.savefig(path)
 
 
@@ -257,7 +283,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=GROWTH, help="dimensions to grow (default: all)")
     parser.add_argument("--repeats", type=int, default=7, help="timed steps at least")
     parser.add_argument("--seconds", type=float, default=2.0, help="time for them at least")
-    parser.add_argument("--quick", action="store_true", help="two dimensions of a tiny network: about a minute")
+    parser.add_argument("--quick", action="store_true", help="identities of a tiny network: about a minute")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the growth")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--head_width", type=int, help=argparse.SUPPRESS)
@@ -268,10 +294,8 @@ def main() -> None:
         point = Point(**{**arguments.worker, "pixels": tuple(arguments.worker["pixels"])})
         print(json.dumps(measure(point, arguments.repeats, arguments.seconds, arguments.head_width)))
         return
-    base, growth = (QUICK, QUICK_GROWTH) if arguments.quick else (BASE, GROWTH)
-    if arguments.quick and arguments.only:
-        growth = {name: QUICK_GROWTH[name] for name in arguments.only if name in QUICK_GROWTH}
-    results = run_all(base, growth, arguments)
+    growth = QUICK_GROWTH if arguments.quick else {name: GROWTH[name] for name in arguments.only or GROWTH}
+    results = run_all(QUICK if arguments.quick else BASE, growth, arguments)
     print_table(results)
     if arguments.plot:
         draw(results, arguments.plot)
