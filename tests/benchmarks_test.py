@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import subprocess
 import sys
 
@@ -80,6 +81,31 @@ def test_re_ranking_is_timed_beside_a_plain_version_with_the_same_distances():
     for each in json.loads(result.stdout.splitlines()[-1])["results"]:
         assert each["largest_difference"] < 2e-6
         assert 0 < each["ours"]["beyond"] < each["ours"]["peak"]
+
+
+@pytest.mark.slow
+def test_a_search_is_timed_while_its_identities_grow_and_so_does_the_head(tmp_path):
+    arguments = ("--quick", "--repeats", "5", "--seconds", "0", "--plot", tmp_path / "scaling.png")
+    result = benchmark("scaling", *arguments)
+    assert result.returncode == 0, result.stderr
+    *table, last = result.stdout.splitlines()
+    few, many = json.loads(last)["results"]
+    assert (few["identities"], many["identities"]) == (10, 10_000)
+    assert table[1].startswith("identities ") and table[2].split()[0] == "10,000"
+    # Nothing but the classifier's matrix grows; at the start all identities are equally likely: ln(identities).
+    assert many["parameters"] - few["parameters"] == 9_990 * few["width"]
+    assert few["loss"] - math.log(10) == pytest.approx(many["loss"] - math.log(10_000), abs=1)
+    for each in (few, many):
+        assert 0 < each["step"] < each["first"] and 0 < each["head_cpu"] < each["cpu"] < each["first_cpu"]
+        assert each["share"] == pytest.approx(each["head_cpu"] / each["cpu"])
+    assert few["share"] < many["share"]
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_dimension_that_does_not_grow_is_refused_with_those_that_do():
+    result = benchmark("scaling", "--only", "epochs")
+    assert result.returncode == 2
+    assert "invalid choice: 'epochs'" in result.stderr and "identities" in result.stderr
 
 
 @pytest.mark.slow
