@@ -26,7 +26,7 @@ COLUMNS = {
     "CPU s": "cpu",
     "exponent": "exponent",
     "first s": "first",
-    "CPU s ": "first_cpu",
+    "first CPU": "first_cpu",
     "peak GB": "peak",
     "head %": "share",
 }
