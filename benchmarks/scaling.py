@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import processes
 from processes import THREADS, cpu_seconds, peak_memory
-from search_step import REDUCTIONS
 
 PER_IDENTITY = 2  # images of a person in a batch, as in the search
+REDUCTIONS = (1, 3)  # positions: cells that are added have the last one's size, for 64 rows bear no third reduction
 TABLE = 16  # images in the teacher's table
 TEMPERATURE = 1.5  # above 0, so that the teacher is used
 COLUMNS = {
@@ -125,7 +125,7 @@ def make_model(point: Point, strategy: Any, head_width: int | None) -> Any:
             maps = random.normal(size=(point.batch, 1, 1, head_width)).astype("float32")
             network = make_head(point.identities, maps)
         else:
-            reductions = REDUCTIONS.get(point.cells, (point.cells - 1,))
+            reductions = [position for position in REDUCTIONS if position < point.cells]
             shape: dict[str, Any] = {"image_size": point.pixels, "channels": point.channels, "cells": point.cells}
             network = Supernet(point.identities, reductions=reductions, **shape)
             configure_batch_norm(network, replicas=point.devices)
