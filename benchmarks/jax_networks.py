@@ -110,20 +110,15 @@ def _rematerialized(cell: Any, call: Any) -> Any:
     def checkpointed(older, newer, weights, training=False):
         if not training:
             return call(older, newer, weights, training=False)
-        trained = [_stored(variable) for variable in cell.trainable_variables]
-        others = [_stored(variable) for variable in cell.non_trainable_variables]
+        # Values have the type in which the cell uses them; what is used in float32 comes in float32.
+        kinds = (cell.trainable_variables, cell.non_trainable_variables)
+        trained, others = ([variable.value for variable in variables] for variables in kinds)
         output, updated = pure(trained, others, older, newer, weights)
         for variable, value in zip(cell.non_trainable_variables, updated, strict=True):
             variable.assign(value)
         return output
 
     return checkpointed
-
-
-def _stored(variable: keras.Variable) -> Any:
-    """A variable's value in the precision it is kept in, not the one it is used in."""
-    with keras.src.backend.AutocastScope(None):
-        return variable.value
 
 
 @contextlib.contextmanager
