@@ -44,9 +44,20 @@ def operations(edges: int, channels: int) -> Iterator[tuple[str, Any, list[tuple
     yield "max pool: kdas_tf", lambda x: candidates._max_pool(x[0], 1), [(1,)], []
     yield "max pool: index", lambda x: variants.max_pool_by_index(x[0], 1), [(1,)], []
     yield "average pool", lambda x: candidates._average_pool(x[0], 1), [(1,)], []
-    yield "normalisation", lambda x: ours._standardize(ops.cast(x, "float32"), 1e-5)[0], [(3 * edges + 2,)], []
+    yield "normalisation", _normalize, [(3 * edges + 2,)], []
     mix = lambda x, w: ops.reshape(ops.matmul(w, ops.reshape(x, (x.shape[0], -1))), (edges, *x.shape[1:]))  # noqa: E731
     yield "mixture", mix, [(3 * edges + 2,)], [(edges, 3 * edges + 2)]
+
+
+def _normalize(x: Any) -> Any:
+    """What `EdgeBatchNorm` does in training, without its moving statistics."""
+    from keras import ops
+
+    from kdas_tf.space import edges as ours
+
+    exact = ops.cast(x, "float32")
+    mean = ops.mean(exact, (1, 2, 3), keepdims=True)
+    return ours._standardize(x, mean, ops.mean(ops.square(exact - mean), (1, 2, 3), keepdims=True), 1e-5)
 
 
 def main() -> None:

@@ -52,10 +52,8 @@ def make_network(name: str, scale: Scale, policy: str) -> keras.Model:
         if name in STUDENTS:
             genotype = genotypes.load(STUDENTS[name])
             return Student(genotype, scale.identities, channels=2 * scale.channels, **cells, **size)
-        network = Supernet(scale.identities, channels=scale.channels, **cells, **size)
-    if name == REMATERIALIZED:
-        rematerialize(network)
-    return network
+        again = name == REMATERIALIZED
+        return Supernet(scale.identities, channels=scale.channels, rematerialize=again, **cells, **size)
 
 
 @contextlib.contextmanager
@@ -87,38 +85,6 @@ def numpy_initializers(seed: int = 0) -> Iterator[None]:
         for kind, call in made.items():
             stack.enter_context(mock.patch.object(kind, "__call__", call))
         yield
-
-
-def rematerialize(network: Supernet) -> None:
-    """Lets every cell of a supernet compute its maps again in the backward pass instead of keeping them (JAX only)."""
-    for cell in network.cells:
-        cell.call = _rematerialized(cell, cell.call)
-
-
-def _rematerialized(cell: Any, call: Any) -> Any:
-    """A cell's call under `jax.checkpoint`, which must neither read nor write variables behind its back."""
-    import jax
-
-    @jax.checkpoint
-    def pure(trained, others, older, newer, weights):
-        values = [*zip(cell.trainable_variables, trained, strict=True)]
-        values += zip(cell.non_trainable_variables, others, strict=True)
-        with keras.StatelessScope(values) as scope:
-            output = call(older, newer, weights, training=True)
-        return output, [scope.get_current_value(variable) for variable in cell.non_trainable_variables]
-
-    def checkpointed(older, newer, weights, training=False):
-        if not training:
-            return call(older, newer, weights, training=False)
-        # Values have the type in which the cell uses them; what is used in float32 comes in float32.
-        kinds = (cell.trainable_variables, cell.non_trainable_variables)
-        trained, others = ([variable.value for variable in variables] for variables in kinds)
-        output, updated = pure(trained, others, older, newer, weights)
-        for variable, value in zip(cell.non_trainable_variables, updated, strict=True):
-            variable.assign(value)
-        return output
-
-    return checkpointed
 
 
 @contextlib.contextmanager

@@ -52,10 +52,11 @@ def test_in_mixed_precision_what_is_kept_for_the_gradient_has_two_bytes_a_number
         return tape.gradient(output, x, output_gradients=upstream)
 
     graph = gradient.get_concrete_function(specification, specification).graph
-    # Maps are cast to float32 in the forward pass (x) and again in the backward pass: upstream and the kept output.
+    # Maps are cast to float32 for the statistics and for the output, and in the backward pass: upstream and what is
+    # kept of the output.
     casts = [op for op in graph.get_operations() if op.type == "Cast" and op.outputs[0].dtype == tf.float32]
     kept = [op.inputs[0].dtype for op in casts if op.outputs[0].shape == SHAPE]
-    assert kept == [tf.bfloat16] * 3
+    assert kept == [tf.bfloat16] * 4
 
 
 def test_normalisations_are_kept_in_float32_where_the_policy_is_float32():
