@@ -1,7 +1,7 @@
 """What a network costs: multiply-adds of one image, by the shapes of its layers, without running it.
 
 Counted as fvcore and thop do: convolutions and dense layers, each product with the addition that follows it as one.
-Normalisations, pooling, activations, sums and offsets are left out.
+Normalisations, pooling, activations, sums (a supernet's weighted ones too) and offsets are left out.
 """
 
 import functools
@@ -10,13 +10,15 @@ from typing import Any
 
 import keras
 
-from kdas_tf.models.cells import DerivedCell
+from kdas_tf.genotype import INPUTS
+from kdas_tf.models.cells import Cell, DerivedCell, SupernetCell
 from kdas_tf.models.heads import ReIDHead
-from kdas_tf.models.networks import Student
+from kdas_tf.models.networks import CellNetwork
 from kdas_tf.models.resnet import ResidualBlock, ResNet
 from kdas_tf.models.stem import Stem
 from kdas_tf.models.teacher import Teacher
 from kdas_tf.space.edges import EdgeBatchNorm
+from kdas_tf.space.mixed import MixedFanOut
 from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, PointwiseConv, Pooling, SkipConnect
 from kdas_tf.space.part_aware import PartAware
 
@@ -27,11 +29,11 @@ def multiply_adds(network: keras.Model, image_size: tuple[int, int]) -> int:
     """Counts the multiply-adds of one image through a network, its classifier included.
 
     Args:
-        network: a Student, a ResNet or a Teacher.
+        network: a Student, a Supernet, a ResNet or a Teacher.
         image_size: (height, width) in pixels. A teacher resizes images to its own size, so it has no influence there.
 
     Raises:
-        TypeError: a layer with kernels that is not known here, as in a supernet.
+        TypeError: a layer with kernels that is not known here.
     """
     return _count(network, (1, *image_size, 3))
 
@@ -111,7 +113,7 @@ def _(block: ResidualBlock, shape: Shape) -> int:
 
 
 @_count.register
-def _(network: Student, shape: Shape) -> int:
+def _(network: CellNetwork, shape: Shape) -> int:
     total, newer = _chain([network.stem], shape)
     older = newer
     for cell in network.cells:
@@ -120,13 +122,25 @@ def _(network: Student, shape: Shape) -> int:
     return total + _count(network.head, newer)
 
 
-def _of_cell(cell: DerivedCell, older: Shape, newer: Shape) -> int:
+def _of_cell(cell: Cell, older: Shape, newer: Shape) -> int:
     total = _count(cell.older_input, older) + _count(cell.newer_input, newer)
-    inputs = (*newer[:3], cell.channels)
-    nodes = (*cell.compute_output_shape(older, newer)[:3], cell.channels)
-    for operation, (_, source) in zip(cell.operations, cell.pairs, strict=True):
-        total += _count(operation, inputs if source < 2 else nodes)
+    inputs, nodes = newer[:3], cell.compute_output_shape(older, newer)[:3]
+    for operation, source in _with_sources(cell):
+        total += _count(operation, (*(inputs if source < INPUTS else nodes), operation.channels))
     return total
+
+
+def _with_sources(cell: Cell) -> list[tuple[Operation, int]]:
+    """What is on a cell's edges, with the node that the edges leave."""
+    if isinstance(cell, SupernetCell):
+        return [(fan_out, source) for source, fan_out in enumerate(cell.fan_outs)]
+    assert isinstance(cell, DerivedCell)
+    return [(operation, source) for operation, (_, source) in zip(cell.operations, cell.pairs, strict=True)]
+
+
+@_count.register
+def _(operation: MixedFanOut, shape: Shape) -> int:
+    return sum(_count(candidate, shape) for candidate in operation.candidates.values())
 
 
 @_count.register

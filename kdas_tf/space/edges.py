@@ -103,7 +103,7 @@ def depthwise(x, kernel, *, stride: int = 1, dilation: int = 1):
         x, padding = ops.pad(x, ((0, 0), (0, 0), pad, pad, (0, 0))), "valid"
     edges = kernel.shape[0]
     inputs = [ops.squeeze(x, 0)] * edges if x.shape[0] == 1 else ops.unstack(x, edges, axis=0)
-    kernels = ops.unstack(kernel, edges, axis=0)
+    kernels = ops.unstack(ops.convert_to_tensor(kernel), edges, axis=0)  # JAX takes no variable there
     outputs = [ops.depthwise_conv(i, k, stride, padding) for i, k in zip(inputs, kernels, strict=True)]
     return _from_phases(ops.stack(outputs), size) if phases else ops.stack(outputs)
 
@@ -145,17 +145,18 @@ def _standardize(x, mean, variance, epsilon):
 
     The gradient is written out (Ioffe and Szegedy, 2015, section 3): derived automatically it takes five times as
     many operations, which a search pays at every one of its hundreds of normalisations. It is that of x with mean and
-    variance as functions of x; theirs is none.
+    variance as functions of x; theirs is none. All is computed in float32, but what is kept for the gradient has the
+    type of x: in mixed precision the output is the largest thing that a step keeps.
     """
     axes = tuple(range(1, len(x.shape) - 1))
     scale = ops.rsqrt(variance + epsilon)
-    output = (x - mean) * scale
+    output = ops.cast((ops.cast(x, "float32") - mean) * scale, x.dtype)
 
     def gradient(*args, upstream=None):
-        upstream = args[0] if upstream is None else upstream
+        upstream, normal = ops.cast(args[0] if upstream is None else upstream, "float32"), ops.cast(output, "float32")
         mean_gradient = ops.mean(upstream, axes, keepdims=True)
-        covariance = ops.mean(upstream * output, axes, keepdims=True)
-        return scale * (upstream - mean_gradient - output * covariance), None, None, None
+        covariance = ops.mean(upstream * normal, axes, keepdims=True)
+        return ops.cast(scale * (upstream - mean_gradient - normal * covariance), output.dtype), None, None, None
 
     return output, gradient
 
@@ -226,20 +227,20 @@ class EdgeBatchNorm(keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=False, autocast=False)
 
     def call(self, x, training: bool = False):
-        dtype, x = x.dtype, ops.cast(x, "float32")
         if training and self.replicas == 1:
-            mean = ops.mean(x, (1, 2, 3), keepdims=True)
-            variance = ops.mean(ops.square(x - mean), (1, 2, 3), keepdims=True)
+            exact = ops.cast(x, "float32")
+            mean = ops.mean(exact, (1, 2, 3), keepdims=True)
+            variance = ops.mean(ops.square(exact - mean), (1, 2, 3), keepdims=True)
             x = _standardize(x, mean, variance, self.epsilon)
             self._update(mean, variance, x)
         else:
+            dtype, x = x.dtype, ops.cast(x, "float32")
             mean, variance = self.moving_mean, self.moving_variance
             if training:
                 mean, variance = ops.moments(x, (1, 2, 3), keepdims=True, synchronized=True)
                 self._update(mean, variance, x)
             scale = ops.rsqrt(variance + self.epsilon)
-            x = x * scale - mean * scale
-        x = ops.cast(x, dtype)
+            x = ops.cast(x * scale - mean * scale, dtype)
         return x * self.gamma + self.beta if self.affine else x
 
     def _update(self, mean, variance, x) -> None:
