@@ -38,6 +38,27 @@ def measure(arguments: Sequence[Any], what: str) -> dict[str, float]:
     return json.loads(process.stdout.splitlines()[-1])
 
 
+def peer(python: str, script: str, arguments: Sequence[Any], needs: str = "torch") -> dict[str, float] | str:
+    """Runs a script of this folder with another Python, on `THREADS` threads and without a GPU.
+
+    Returns:
+        The JSON on the last line that it prints; or why there is none.
+    """
+    environment = os.environ | dict.fromkeys(_POOLS, str(THREADS)) | {"CUDA_VISIBLE_DEVICES": "-1"}
+    environment.pop("PYTHONPATH", None)
+    command = [python, str(Path(__file__).with_name(script)), *map(str, arguments)]
+    try:
+        process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    except OSError as error:
+        return f"no Python at {python} ({error.strerror})"
+    if f"No module named '{needs}'" in process.stderr:
+        return f"no {needs} in {python}"
+    lines = process.stdout.splitlines() if process.returncode == 0 else []
+    if lines:
+        return json.loads(lines[-1])
+    return "the peer failed: " + (process.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
+
+
 def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
     """Per number the median over the rounds."""
     return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}

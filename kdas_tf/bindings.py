@@ -22,6 +22,7 @@ SET_FOR_ALL = {
     "seed": "--seed",
     "strategy": "--num_devices",
     "keep_checkpoints": "launch.run.keep_checkpoints",
+    "image_cache_gb": "launch.run.image_cache_gb",
 }
 """Arguments of stages that the launcher sets, and how people say them."""
 

@@ -41,6 +41,7 @@ def run(
     mixed_precision: str = "float32",
     deterministic: bool = False,
     keep_checkpoints: int = 3,
+    image_cache_gb: float = 1.0,
     dry_run: bool = False,
 ) -> None:
     """Runs stages in order; one whose result exists is skipped.
@@ -57,6 +58,8 @@ def run(
         mixed_precision: dtype policy, one of "float32", "mixed_bfloat16", "mixed_float16".
         deterministic: the same command gives the same bits, stopped and continued or not; slower.
         keep_checkpoints: how many of the last checkpoints of a stage are kept.
+        image_cache_gb: memory for decoded training images, 10^9 bytes: if all of a stage's fit (height * width * 12
+            bytes each), they are decoded once and not in every epoch. The batches are the same.
         dry_run: print stages, configuration, parameters and memory, and run nothing.
 
     Raises:
@@ -69,12 +72,15 @@ def run(
         raise UserError(f"Expected --mixed_precision to be one of {', '.join(PRECISIONS)}, got {mixed_precision!r}.")
     if keep_checkpoints < 1:
         raise UserError(f"Expected launch.run.keep_checkpoints of at least 1, got {keep_checkpoints}.")
+    if not image_cache_gb >= 0:
+        raise UserError(f"Expected launch.run.image_cache_gb of at least 0, got {image_cache_gb}.")
     with quiet():
         tensorflow, devices = map(importlib.import_module, ("tensorflow", "kdas_tf.training.devices"))
         tensorflow.config.list_physical_devices()
     strategy = devices.make_strategy(num_devices, logical_cpus, mixed_precision, deterministic)
     folder = Path(workdir).expanduser().absolute()
     common = {"workdir": folder, "seed": seed, "strategy": strategy, "keep_checkpoints": keep_checkpoints}
+    common["image_cache_gb"] = image_cache_gb
     if dry_run:
         for line in describe(stages, common):
             print(line)

@@ -213,6 +213,7 @@ BEFORE_ANYTHING = [
             (EXPORT, "export.run.max_pixels", "export.run.max_pixels", 0, "at least 1"),
         ]
     ),
+    ([*SEARCH, param("launch.run.image_cache_gb=-1")], "Expected launch.run.image_cache_gb of at least 0, got -1"),
     ([*SEARCH, param("launch.run.keep_checkpoints=0")], "Expected launch.run.keep_checkpoints of at least 1, got 0"),
     ([*SEARCH, param("search.run.learning_rate=1e999")], "Expected search.run.learning_rate to be above 0, got inf"),
     ([*PRETRAIN, "--data_dir=DIR/empty", param("PRETRAIN_BATCH_SIZE=0")], "Expected pretrain.run.batch_size to be at"),

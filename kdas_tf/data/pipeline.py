@@ -1,7 +1,6 @@
 """Turns records into batches of decoded, augmented images with tf.data."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kdas_tf.data import transforms, verify
+from kdas_tf.data.image_cache import ImageCache
 from kdas_tf.data.records import Record
 from kdas_tf.data.sampler import BalancedSampler
 from kdas_tf.errors import UserError
@@ -33,6 +33,7 @@ def balanced_batches(
     start_epoch: int = 0,
     start_step: int = 0,
     epochs: int,
+    cache: ImageCache | None = None,
 ) -> tf.data.Dataset:
     """P x K batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
 
@@ -52,6 +53,7 @@ def balanced_batches(
         start_epoch: first epoch.
         start_step: first step in it.
         epochs: the epoch to stop before.
+        cache: of the records and of this size, so that no image is decoded twice; it changes nothing in the batches.
 
     Returns:
         A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(len(indices), P * K)` less
@@ -63,6 +65,9 @@ def balanced_batches(
         UserError: a number is out of its range, or there are too few identities.
     """
     image_size = transforms.check_image_size(image_size)
+    images = cache or ImageCache(records, image_size, limit=0)
+    if images.image_size != image_size:
+        raise UserError(f"Expected a cache of images of {image_size}, but got one of {images.image_size}.")
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"Expected 0 <= start_epoch <= epochs, but got {start_epoch} and {epochs}. Correct them.")
     labels, indices = np.asarray(labels, np.int32), np.asarray(indices, np.int32)
@@ -74,10 +79,10 @@ def balanced_batches(
                 seeds = np.random.SeedSequence([_STREAM, seed, epoch, step]).generate_state(2 * sampler.batch_size)
                 yield indices[sampler.batch(epoch, step)], seeds.view(np.int32).reshape(-1, 2)
 
-    all_paths, all_labels = _paths(records), tf.constant(labels)
+    all_labels = tf.constant(labels)
 
     def item(index: tf.Tensor, item_seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        image = transforms.load(all_paths[index], image_size)
+        image = images.load(index)
         if augmentation is not None:
             image = augmentation(image, item_seed)
         return {"image": image, "label": all_labels[index], "index": index}
@@ -121,11 +126,11 @@ def ordered_batches(records: Sequence[Record], *, image_size: tuple[int, int], b
     Raises:
         UserError: `image_size` or `batch_size` is below 1.
     """
-    image_size = transforms.check_image_size(image_size)
+    images = ImageCache(records, image_size, limit=0)
     if batch_size < 1:
         raise UserError(f"Expected batch_size >= 1, but got {batch_size}. Correct it.")
-    dataset = tf.data.Dataset.from_tensor_slices(_paths(records)).map(
-        lambda path: {"image": transforms.load(path, image_size)},
+    dataset = tf.data.Dataset.range(len(records)).map(
+        lambda index: {"image": images.load(index)},
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -158,11 +163,6 @@ def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
             f"first, {damaged[0][0]}: {damaged[0][1]}. Restore them; or, to leave them out, delete the folders of the "
             "stages and run them again."
         ) from error
-
-
-def _paths(records: Sequence[Record]) -> tf.Tensor:
-    """File names as bytes: not all of them are UTF-8."""
-    return tf.constant([os.fsencode(record.path) for record in records], tf.string)
 
 
 def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:

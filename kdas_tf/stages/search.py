@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from kdas_tf import genotype, schedules
+from kdas_tf.data.image_cache import ImageCache
 from kdas_tf.data.pipeline import Dataset, naming_damaged_images, paired_batches
 from kdas_tf.data.records import relabel
 from kdas_tf.data.sampler import steps_per_epoch
@@ -66,6 +67,7 @@ def run(
     budget_weight: float = 10.0,
     rematerialize: bool = False,
     keep_checkpoints: int = 3,
+    image_cache_gb: float = 1.0,
 ) -> None:
     """Writes `genotype.json`, and pictures of it and of the alphas.
 
@@ -106,6 +108,7 @@ def run(
         rematerialize: whether the maps inside the cells are made twice instead of kept: the same numbers with less
             memory, in more time.
         keep_checkpoints: how many of the last checkpoints are kept.
+        image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
     Raises:
         UserError: an argument is out of its range, or an earlier stage's result cannot be used.
@@ -127,6 +130,8 @@ def run(
     student = {"num_identities": len(identities), "channels": student_channels, **network_arguments}
     warmup = AlphaWarmup(alpha_warmup_epochs, of=epochs)
 
+    cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
+
     def batches(epoch: int, step: int = 0) -> Dataset:
         return paired_batches(
             {name: (half, 2 * seed + number) for number, (name, half) in enumerate(halves.items())},
@@ -139,6 +144,7 @@ def run(
             start_epoch=epoch,
             start_step=step,
             epochs=epochs,
+            cache=cache,
         )
 
     batches(epochs)  # refuses what does not fit before networks are made

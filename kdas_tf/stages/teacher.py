@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from kdas_tf import files, schedules
+from kdas_tf.data.image_cache import ImageCache
 from kdas_tf.data.pipeline import Dataset, balanced_batches, naming_damaged_images, ordered_batches
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
@@ -59,6 +60,7 @@ def run(
     augmentation: Callable[[], Augmentation] = Augmentation,
     objective: Callable[[], Objective] = Objective,
     keep_checkpoints: int = 3,
+    image_cache_gb: float = 1.0,
 ) -> None:
     """Writes `teacher.json` beside the weights, or beside a table of logits.
 
@@ -85,6 +87,7 @@ def run(
         augmentation: makes the augmentation.
         objective: makes the objective; the temperature is 0, so it is L_c + L_t.
         keep_checkpoints: how many of the last checkpoints are kept.
+        image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
     Raises:
         UserError: an argument is out of its range, or a file cannot be used.
@@ -102,6 +105,8 @@ def run(
         _finish_with_table(folder, table, {"logits": str(logits)})
         return
 
+    cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
+
     def batches(epoch: int, step: int = 0) -> Dataset:
         return balanced_batches(
             data.train,
@@ -115,6 +120,7 @@ def run(
             start_epoch=epoch,
             start_step=step,
             epochs=epochs,
+            cache=cache,
         )
 
     batches(epochs)  # refuses what does not fit before networks are made

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from kdas_tf import files, schedules
+from kdas_tf.data.image_cache import ImageCache
 from kdas_tf.data.pipeline import Dataset, balanced_batches, naming_damaged_images
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
@@ -58,6 +59,7 @@ def run(
     objective: Callable[[], Objective] = Objective,
     judge_every: int = 20,
     keep_checkpoints: int = 3,
+    image_cache_gb: float = 1.0,
 ) -> None:
     """Writes `train.json` last, beside the network after the last epoch and the best one in `best`.
 
@@ -85,6 +87,7 @@ def run(
         objective: makes the objective of Eq. 9.
         judge_every: epochs between two evaluations; the last epoch is always judged.
         keep_checkpoints: how many of the last checkpoints are kept.
+        image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
     Raises:
         UserError: an argument is out of its range, or an earlier stage's result cannot be used.
@@ -95,6 +98,8 @@ def run(
     folder, data = workdir / "train", data_stage.load(workdir)
     labels, identities = relabel(data.train)
     distilled = any(temperature(epoch) > 0 for epoch in range(epochs))
+
+    cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
 
     def batches(epoch: int, step: int = 0) -> Dataset:
         return balanced_batches(
@@ -109,6 +114,7 @@ def run(
             start_epoch=epoch,
             start_step=step,
             epochs=epochs,
+            cache=cache,
         )
 
     batches(epochs)  # refuses what does not fit before networks are made
