@@ -9,8 +9,8 @@ from kdas_tf.models.stem import STEMS
 
 _BYTES = 4  # float32
 
-PROGRAM_BYTES = 550_000_000
-GRAPH_BYTES_PER_CELL = 170_000_000
+PROGRAM_BYTES = 650_000_000
+GRAPH_BYTES_PER_CELL = 120_000_000
 """What TensorFlow takes beside a step's tensors, on a CPU: fitted to peaks measured by benchmarks/search_memory.py."""
 
 _COPIES = 4
