@@ -157,7 +157,7 @@ def print_steps(results: list[dict[str, Any]]) -> None:
 def steps(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures every kind of step in a process of its own."""
     results = []
-    for name in input_steps.QUICK if arguments.quick else input_steps.STEPS:
+    for name in arguments.steps or (input_steps.QUICK if arguments.quick else input_steps.STEPS):
         processes.progress(f"measuring {name} ...")
         worker = ["--worker", name, "--folder", folder, "--rounds", arguments.rounds, *["--quick"] * arguments.quick]
         results.append({"step": name, **processes.measure(worker, name)})
@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--identities", type=int, default=100, help="people that are rendered (default: 100)")
     parser.add_argument("--peer_python", default=sys.executable, help="a Python that has PyTorch (default: this one)")
     parser.add_argument("--no_steps", action="store_true", help="time the input alone")
+    parser.add_argument("--steps", nargs="+", choices=input_steps.STEPS, help="time these steps alone, not the input")
     parser.add_argument("--quick", action="store_true", help="few and small images and networks")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -196,8 +197,9 @@ def main() -> None:
         processes.progress(f"rendering {arguments.identities} people ...")
         worker = ["--worker", "render", "--folder", folder, "--identities", arguments.identities]
         processes.measure(worker, "Rendering")
-        results = [compare(size, folder, arguments) for size in sizes]
-        print_table(results)
+        results = [] if arguments.steps else [compare(size, folder, arguments) for size in sizes]
+        if results:
+            print_table(results)
         step_results = [] if arguments.no_steps else steps(folder, arguments)
         if step_results:
             print_steps(step_results)

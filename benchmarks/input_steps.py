@@ -29,9 +29,9 @@ class Step(NamedTuple):
 
 STEPS = {
     "search 8 64 32 16 4": Step(True, 8, 64, 32, 16, 4),
-    "search 16 128 64 16 8": Step(True, 16, 128, 64, 16, 8, 12.0),
+    "search 16 128 64 16 8": Step(True, 16, 128, 64, 16, 8, 8.0),
     "student 16 64 32 32 4": Step(False, 16, 64, 32, 32, 4),
-    "student 32 128 64 32 8": Step(False, 32, 128, 64, 32, 8, 12.0),
+    "student 32 128 64 32 8": Step(False, 32, 128, 64, 32, 8, 8.0),
 }
 QUICK = {
     "search 4 32 16 4 1": Step(True, 4, 32, 16, 4, 1, 0.1),
