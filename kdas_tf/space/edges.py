@@ -228,7 +228,8 @@ class EdgeBatchNorm(keras.layers.Layer):
 
     def call(self, x, training: bool = False):
         if training and self.replicas == 1:
-            exact = ops.cast(x, "float32")
+            # JAX would keep what the gradient of both needs, and multiply it by zeros.
+            exact = ops.stop_gradient(ops.cast(x, "float32"))
             mean = ops.mean(exact, (1, 2, 3), keepdims=True)
             variance = ops.mean(ops.square(exact - mean), (1, 2, 3), keepdims=True)
             x = _standardize(x, mean, variance, self.epsilon)
