@@ -59,7 +59,7 @@ def work(arguments: argparse.Namespace) -> dict[str, Any]:
 def measure(row: str, folder: Path, size: tuple[int, int], batches: int) -> dict[str, float]:
     """Times one row in this process: seconds and CPU seconds of a number of batches."""
     if row == "decode_pillow":
-        return input_steps.timed(_pillow(folder, batches), batches, IDENTITIES * IMAGES)
+        return input_steps.timed(_pillow(folder, batches), batches)
     import tensorflow as tf
 
     from kdas_tf.data import market1501
@@ -70,14 +70,14 @@ def measure(row: str, folder: Path, size: tuple[int, int], batches: int) -> dict
         paths = tf.constant([record.path for record in records])
         dataset = tf.data.Dataset.range(len(records)).repeat()
         dataset = dataset.map(lambda i: tf.size(tf.io.decode_jpeg(tf.io.read_file(paths[i]), 3)), tf.data.AUTOTUNE)
-        return input_steps.timed(dataset.batch(IDENTITIES * IMAGES), batches, IDENTITIES * IMAGES)
+        return input_steps.timed(dataset.batch(IDENTITIES * IMAGES), batches)
     dataset = input_steps.real_batches(
         records, size, padding_of(size), (IDENTITIES, IMAGES), kept=row == "kept", epochs=10_000
     )
     # The networks normalise what they are given; the DataLoader's transforms do it, so it is counted here, too.
     dataset = dataset.map(lambda batch: normalize(batch["image"])).prefetch(1)
     warm = len(records) // (IDENTITIES * IMAGES) + 1 if row == "kept" else 3
-    return input_steps.timed(dataset, batches, IDENTITIES * IMAGES, warm)
+    return input_steps.timed(dataset, batches, warm)
 
 
 def _pillow(folder: Path, batches: int) -> Any:

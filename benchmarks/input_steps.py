@@ -1,12 +1,12 @@
 """Steps of search and training with three kinds of input: for input_pipeline.py."""
 
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import processes
+from search_step import REDUCTIONS
 
 INPUTS = {
     "memory": "a fixed batch in memory",
@@ -37,7 +37,6 @@ QUICK = {
     "search 4 32 16 4 1": Step(True, 4, 32, 16, 4, 1, 0.1),
     "student 4 32 16 4 1": Step(False, 4, 32, 16, 4, 1, 0.1),
 }
-REDUCTIONS = {8: (2, 4, 6), 4: (1, 3)}
 
 
 def real_batches(
@@ -74,15 +73,18 @@ def real_batches(
     return paired_batches({"train": (halves[0], 0), "val": (halves[1], 1)}, **arguments)
 
 
-def timed(batches: Iterable[Any], number: int, images: int, warm: int = 3) -> dict[str, float]:
+def timed(batches: Iterable[Any], number: int, warm: int = 3) -> dict[str, float]:
     """Seconds and CPU seconds of a number of batches, after some that are not counted."""
     iterator = iter(batches)
     for _ in range(warm):
         next(iterator)
-    since, since_cpu = time.perf_counter(), processes.cpu_seconds()
-    for _ in range(number):
-        next(iterator)
-    return {"seconds": time.perf_counter() - since, "cpu": processes.cpu_seconds() - since_cpu}
+
+    def read() -> None:
+        for _ in range(number):
+            next(iterator)
+
+    wall, cpu = processes.timed(read)
+    return {"seconds": wall, "cpu": cpu}
 
 
 def make_model(step: Step, identities: int, images: int) -> Any:
@@ -124,8 +126,9 @@ def measure(name: str, folder: Path, rounds: int) -> dict[str, dict[str, float]]
 
     from kdas_tf.data import market1501
     from kdas_tf.data.records import relabel
+    from kdas_tf.training.devices import make_strategy
 
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    make_strategy(None, None, "float32")  # sets TensorFlow up as in training
     step = {**STEPS, **QUICK}[name]
     records = market1501.read(folder).train
     shape = (step.batch // 2, 2) if step.search else (step.batch // 4, 4)
@@ -170,8 +173,11 @@ def _turn(run: Any, batches: Iterator[Any], number: int) -> tuple[float, float]:
     """Seconds and CPU seconds of a step, after three that are not counted."""
     for _ in range(3):
         run(batches)
-    since, since_cpu = time.perf_counter(), processes.cpu_seconds()
-    for _ in range(number):
-        logs = run(batches)
-    float(next(iter(logs.values())))  # waits for the last step
-    return (time.perf_counter() - since) / number, (processes.cpu_seconds() - since_cpu) / number
+
+    def steps() -> None:
+        for _ in range(number):
+            logs = run(batches)
+        float(next(iter(logs.values())))  # waits for the last step
+
+    wall, cpu = processes.timed(steps)
+    return wall / number, cpu / number

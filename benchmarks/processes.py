@@ -8,7 +8,8 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,13 @@ def cpu_seconds() -> float:
     """Seconds that all threads of this process have used so far, in the program and in the system for it."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds and CPU seconds of some work, which has to wait for its own end."""
+    since, since_cpu = time.perf_counter(), cpu_seconds()
+    work()
+    return time.perf_counter() - since, cpu_seconds() - since_cpu
 
 
 def peak_memory() -> int:

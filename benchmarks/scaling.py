@@ -165,22 +165,21 @@ def measure(point: Point, repeats: int, seconds: float, head_width: int | None) 
     step()
     first, first_cpu = time.perf_counter() - begin, cpu_seconds() - begin_cpu
     step()
-    times, cpu_times, loss, begin = [], [], 0.0, time.perf_counter()
+    times: list[tuple[float, float]] = []
+    losses: list[float] = []
+    begin = time.perf_counter()
     while len(times) < repeats or time.perf_counter() - begin < seconds:
-        began, began_cpu = time.perf_counter(), cpu_seconds()
-        loss = step()
-        times.append(time.perf_counter() - began)
-        cpu_times.append(cpu_seconds() - began_cpu)
+        times.append(processes.timed(lambda: losses.append(step())))
     return {
-        "step": statistics.median(times),
-        "cpu": statistics.median(cpu_times),
+        "step": statistics.median(wall for wall, _ in times),
+        "cpu": statistics.median(cpu for _, cpu in times),
         "steps": len(times),
         "first": first,
         "first_cpu": first_cpu,
         "peak": peak_memory(),
         "parameters": sum(variable.value.shape.num_elements() for variable in model.network.trainable_variables),
         "width": model.network.head.classifier.kernel.shape[0],
-        "loss": loss,
+        "loss": losses[-1],
     }
 
 

@@ -9,13 +9,12 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import processes
-from processes import THREADS, cpu_seconds
+from processes import THREADS
 from search_step import REDUCTIONS, parse_size
 
 GOAL = 3.0  # percent
@@ -64,11 +63,7 @@ def fixed_batches(size: tuple[int, ...], identities: int) -> Any:
 
 def medians_of(action: Callable[[], Any], repeats: int) -> tuple[float, float]:
     """Seconds and CPU seconds of an action."""
-    times = []
-    for _ in range(repeats):
-        cpu, begin = cpu_seconds(), time.perf_counter()
-        action()
-        times.append((time.perf_counter() - begin, cpu_seconds() - cpu))
+    times = [processes.timed(action) for _ in range(repeats)]
     wall, cpu = (statistics.median(each) for each in zip(*times, strict=True))
     return wall, cpu
 
@@ -78,12 +73,13 @@ def measure(strategy_name: str, size: tuple[int, ...], identities: int, steps: i
     import tensorflow as tf
 
     from kdas_tf.training.checkpoints import Checkpoints, Position
+    from kdas_tf.training.devices import make_strategy
 
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})  # as `make_strategy` does
-    mirrored = strategy_name == "mirrored"
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"]) if mirrored else tf.distribute.get_strategy()
+    strategy = make_strategy(None, None, "float32")  # the default one, with TensorFlow set up as in a search
+    if strategy_name == "mirrored":
+        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
         model = search_model(size, identities)
     model.make_train_function()

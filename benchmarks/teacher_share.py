@@ -8,7 +8,6 @@ Prints a table for each scale, then the same as JSON on the last line. Paper sca
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -138,13 +137,6 @@ def make_step(scale: Scale) -> Callable[[float], Any]:
     return run
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds and CPU seconds of some work."""
-    since, since_cpu = time.perf_counter(), processes.cpu_seconds()
-    work().numpy()
-    return time.perf_counter() - since, processes.cpu_seconds() - since_cpu
-
-
 def in_turn(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
     """Median seconds and CPU seconds of several works, in turn, after one time each that is not counted."""
     for work in works.values():
@@ -152,7 +144,7 @@ def in_turn(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            times[name].append(timed(work))
+            times[name].append(processes.timed(lambda work=work: work().numpy()))
     return {
         name: dict(zip(("seconds", "cpu"), (statistics.median(each) for each in zip(*found, strict=True)), strict=True))
         for name, found in times.items()
@@ -163,9 +155,10 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     """Times all ways and the step in this process."""
     import keras
     import numpy as np
-    import tensorflow as tf
 
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})  # as in training
+    from kdas_tf.training.devices import make_strategy
+
+    make_strategy(None, None, "float32")  # sets TensorFlow up as in training
     keras.utils.set_random_seed(0)
     scale = {**SCALES, **QUICK}[name]
     ways = passes(scale)

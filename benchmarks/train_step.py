@@ -70,16 +70,16 @@ def measure(size: str, genotype: str, repeats: int) -> dict[str, float]:
     """Times our steps in this process; the first one, which builds and traces, apart."""
     import tensorflow as tf
 
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})  # as in training
+    from kdas_tf.training.devices import make_strategy
+
+    make_strategy(None, None, "float32")  # sets TensorFlow up as in training
     begin = time.perf_counter()
     student = make_student(size, genotype)
     model = make_model(student, 3.5e-4)
     batches = iter(tf.data.Dataset.from_tensors(make_batch(size)).repeat())
 
     def run() -> tuple[float, float]:
-        since, since_cpu = time.perf_counter(), processes.cpu_seconds()
-        float(model.train_function(batches)["total"])
-        return time.perf_counter() - since, processes.cpu_seconds() - since_cpu
+        return processes.timed(lambda: float(model.train_function(batches)["total"]))
 
     run()
     first = time.perf_counter() - begin
@@ -146,8 +146,9 @@ def measure_operations(cases: list[tuple[str, int, int, int, int, int]], repeats
     import tensorflow as tf
 
     from kdas_tf.space.mixed import make_operation
+    from kdas_tf.training.devices import make_strategy
 
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    make_strategy(None, None, "float32")
     results = []
     for name, channels, height, width, stride, batch in cases:
         operation = make_operation(name, channels, stride=stride)
