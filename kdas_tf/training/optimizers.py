@@ -30,8 +30,9 @@ class MomentumSGD(keras.optimizers.SGD):
             rate = tf.convert_to_tensor(learning_rate)
             self._rates = rate, rate * (self.weight_decay or 0.0), tf.constant(float(self.momentum), rate.dtype)
         rate, decay, momentum = self._rates
-        value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
-        tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=decay, delta=value)
+        if self.weight_decay:
+            value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+            tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=decay, delta=value)
         if not self.momentum:
             super().update_step(gradient, variable, learning_rate)
             return
