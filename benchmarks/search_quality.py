@@ -98,7 +98,7 @@ def train_and_judge(candidate: genotype.Genotype, arguments: argparse.Namespace,
     with tempfile.TemporaryDirectory() as folder:
         fit(
             model,
-            lambda epoch, step: batches(start_epoch=epoch, start_step=step),
+            lambda epoch, step, share: batches(start_epoch=epoch, start_step=step, share=share),
             stage="train",
             workdir=Path(folder),
             epochs=arguments.epochs,

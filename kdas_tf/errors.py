@@ -14,3 +14,7 @@ class Stopped(BaseException):
 
     Like KeyboardInterrupt no Exception, so that nothing on the way mistakes it for an error.
     """
+
+
+class PeerLost(Stopped):
+    """Another process of the job has ended. All of them have to be started again."""

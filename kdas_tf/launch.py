@@ -23,12 +23,12 @@ from absl import flags
 
 from kdas_tf import bindings, faults, lock
 from kdas_tf.bindings import Stage
-from kdas_tf.errors import Stopped, UserError
+from kdas_tf.errors import PeerLost, Stopped, UserError
 from kdas_tf.settings import check_unchanged, forget, remember
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STOPPED = 75
-"""Exit code after SIGTERM: EX_TEMPFAIL of sysexits.h, "run it again"."""
+"""Exit code after SIGTERM, or when another machine is lost: EX_TEMPFAIL of sysexits.h, "run it again"."""
 
 
 def run(
@@ -77,50 +77,109 @@ def run(
     with quiet():
         tensorflow, devices = map(importlib.import_module, ("tensorflow", "kdas_tf.training.devices"))
         tensorflow.config.list_physical_devices()
-    strategy = devices.make_strategy(num_devices, logical_cpus, mixed_precision, deterministic)
-    folder = Path(workdir).expanduser().absolute()
-    common = {"workdir": folder, "seed": seed, "strategy": strategy, "keep_checkpoints": keep_checkpoints}
-    common["image_cache_gb"] = image_cache_gb
-    if dry_run:
-        for line in describe(stages, common):
-            print(line)
-        return
-    settings = settings_of_all(stages, f"seed {seed}, {mixed_precision}" + (", deterministic" if deterministic else ""))
-    for stage in stages:  # all of them before anything is written
-        check_unchanged(folder / stage_name(stage), settings[stage_name(stage)])
-    with contextlib.ExitStack() as locked:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            locked.enter_context(lock.holding(folder))
-            (folder / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
-        except OSError as error:
+    machines, workers = map(importlib.import_module, ("kdas_tf.training.cluster", "kdas_tf.training.workers"))
+    cluster = None if dry_run else machines.cluster_of(os.environ)
+    for stage in stages if cluster else ():
+        if vars(inspect.getmodule(inspect.unwrap(stage))).get("ONE_MACHINE"):
             raise UserError(
-                f"Expected --workdir={workdir} to be a folder that can be written to: {error.strerror}."
-            ) from error
+                f"Expected stages that several machines can share, got {stage_name(stage)}. Run it on one machine; or "
+                "on several, each with a workdir and a part of the work of its own."
+            )
+    if cluster and mixed_precision == "mixed_float16":
+        raise UserError(
+            "Expected --mixed_precision=mixed_bfloat16 or float32 on several machines: in float16 each of them would "
+            "decide on its own which steps to skip."
+        )
+    with workers.noticing_lost_workers(cluster is not None):
+        strategy = devices.make_strategy(num_devices, logical_cpus, mixed_precision, deterministic, cluster)
+        folder = Path(workdir).expanduser().absolute()
+        common = {"workdir": folder, "seed": seed, "strategy": strategy, "keep_checkpoints": keep_checkpoints}
+        common["image_cache_gb"] = image_cache_gb
+        if dry_run:
+            for line in describe(stages, common):
+                print(line)
+            return
+        history = f"seed {seed}, {mixed_precision}" + (", deterministic" if deterministic else "")
+        run_all(stages, common, settings_of_all(stages, history))
+
+
+def run_all(stages: Sequence[Stage], common: dict[str, Any], settings: dict[str, dict[str, str]]) -> None:
+    """Runs stages in order, in a workdir that belongs to this job meanwhile."""
+    workers = importlib.import_module("kdas_tf.training.workers")
+    folder, first = common["workdir"], workers.writes(common["strategy"])
+    with contextlib.ExitStack() as held:
+
+        def begin():
+            for stage in stages:  # all of them before anything is written
+                check_unchanged(folder / stage_name(stage), settings[stage_name(stage)])
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(lock.holding(folder))
+                (folder / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
+            except OSError as error:
+                raise UserError(
+                    f"Expected --workdir={folder} to be a folder that can be written to: {error.strerror}."
+                ) from error
+
+        if not first:
+            print("started; what the job does is printed by its first worker", flush=True)
+            held.enter_context(contextlib.redirect_stdout(held.enter_context(open(os.devnull, "w"))))
+        workers.by_first(common["strategy"], begin)
         for stage in stages:
             run_stage(stage, folder, settings[stage_name(stage)], common)
 
 
 def run_stage(stage: Stage, folder: Path, settings: dict[str, str], common: dict[str, Any]) -> None:
-    """Runs one stage, or says that it was done before."""
+    """Runs one stage, or says that it was done before; with several machines, what they see of it is the first one's.
+
+    A stage whose module says `TOGETHER` is run by all of them, the others by the first alone.
+    """
+    workers, strategy = importlib.import_module("kdas_tf.training.workers"), common["strategy"]
     name, module = stage_name(stage), inspect.getmodule(inspect.unwrap(stage))
     result = folder / name / str(vars(module)["RESULT"])
-    if result.exists() and not free_arguments(stage):
+    done = workers.all_values(strategy, [result.exists()])[0, 0]
+    if done and not free_arguments(stage):
         print(f"{name}: done before, {result}", flush=True)
         return
-    check_unchanged(folder / name, settings)  # again: the lock may have been another process's before
     started = time.monotonic()
+    if vars(module).get("TOGETHER"):
+        workers.by_first(strategy, lambda: begin_stage(stage, folder, settings))
+        do_stage(stage, folder, common)
+        workers.by_first(strategy, lambda: None)  # the others wait for what the first one still writes
+    else:
+
+        def alone():
+            begin_stage(stage, folder, settings)
+            do_stage(stage, folder, {**common, "strategy": workers.alone(strategy)})
+
+        workers.by_first(strategy, alone)
+    if not workers.writes(strategy):
+        workers.wait_for(result)
+    print(f"{name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
+
+
+def begin_stage(stage: Stage, folder: Path, settings: dict[str, str]) -> None:
+    """Writes down how a stage is begun."""
+    check_unchanged(folder / stage_name(stage), settings)  # again: the lock may have been another process's before
     try:
-        remember(folder / name, settings)
+        remember(folder / stage_name(stage), settings)
+    except OSError as error:
+        raise UserError(faults.explain(error, stage_name(stage), {}) or str(error)) from error
+
+
+def do_stage(stage: Stage, folder: Path, common: dict[str, Any]) -> None:
+    """Runs one stage; faults of the machine are said in words."""
+    name, workers = stage_name(stage), importlib.import_module("kdas_tf.training.workers")
+    try:
         stage(**accepted(stage, common))
     except Exception as error:
-        forget(folder / name)
+        if workers.writes(common["strategy"]):
+            forget(folder / name)
         defaults = {name: parameter.default for name, parameter in inspect.signature(stage).parameters.items()}
         line = faults.explain(error, name, {**defaults, **bindings.bindings_of(stage)})
         if line is None or isinstance(error, UserError):
             raise
         raise UserError(line) from error
-    print(f"{name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
 
 
 def settings_of_all(stages: Sequence[Stage], history: str) -> dict[str, dict[str, str]]:
@@ -266,7 +325,7 @@ def parse_and_run(arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line and returns the exit code: 0; 2 for a user's mistake; 75 for SIGTERM; 130 for Ctrl-C."""
+    """Runs the command line and returns the exit code: 0; 2 for a user's mistake; 75 to start again; 130 for Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach people through exceptions
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # gin logs every folder in which an included file is not, before it finds it in another one.
@@ -281,6 +340,10 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except PeerLost as error:
+        again = f"python -m kdas_tf.launch {shlex.join(arguments)}"
+        print(f"another machine of the job was lost ({error}). To continue, on all: {again}", file=sys.stderr)
+        return STOPPED
     except Stopped:
         print(f"stopped by SIGTERM. To continue: python -m kdas_tf.launch {shlex.join(arguments)}", file=sys.stderr)
         return STOPPED

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,43 @@ Dataset = tf.data.Dataset
 _STREAM = 301
 
 
+class Share(NamedTuple):
+    """What a process makes of every batch: the rows of its own devices, in a part for each of them.
+
+    Attributes:
+        worker: number of the process.
+        workers: number of processes.
+        devices: number of devices of each.
+    """
+
+    worker: int = 0
+    workers: int = 1
+    devices: int = 1
+
+    def part(self, batch_size: int) -> int:
+        """Rows for one device.
+
+        Raises:
+            UserError: the batch cannot be shared equally.
+        """
+        part, rest = divmod(batch_size, self.workers * self.devices)
+        if rest or not part:
+            raise UserError(
+                f"Expected batches that {self.workers * self.devices} devices can share equally, got {batch_size} "
+                "images. Change the size of the batch, or use fewer devices (--num_devices)."
+            )
+        return part
+
+    def rows(self, batch_size: int) -> slice:
+        """Rows of all devices of the process."""
+        rows = self.part(batch_size) * self.devices
+        return slice(self.worker * rows, (self.worker + 1) * rows)
+
+
+WHOLE = Share()
+"""The whole batch in one part."""
+
+
 def balanced_batches(
     records: Sequence[Record],
     labels: Sequence[int] | npt.NDArray,
@@ -34,6 +71,7 @@ def balanced_batches(
     start_step: int = 0,
     epochs: int,
     cache: ImageCache | None = None,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """P x K batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
 
@@ -54,6 +92,7 @@ def balanced_batches(
         start_step: first step in it.
         epochs: the epoch to stop before.
         cache: of the records and of this size, so that no image is decoded twice; it changes nothing in the batches.
+        share: makes only these rows, in parts that follow one another; the values below are those of `WHOLE`.
 
     Returns:
         A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(len(indices), P * K)` less
@@ -72,12 +111,13 @@ def balanced_batches(
         raise UserError(f"Expected 0 <= start_epoch <= epochs, but got {start_epoch} and {epochs}. Correct them.")
     labels, indices = np.asarray(labels, np.int32), np.asarray(indices, np.int32)
     sampler = BalancedSampler(labels[indices], identities_per_batch, images_per_identity, seed)
+    rows, part = share.rows(sampler.batch_size), share.part(sampler.batch_size)
 
     def plan() -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
         for epoch in range(start_epoch, epochs):
             for step in range(start_step if epoch == start_epoch else 0, sampler.steps_per_epoch):
                 seeds = np.random.SeedSequence([_STREAM, seed, epoch, step]).generate_state(2 * sampler.batch_size)
-                yield indices[sampler.batch(epoch, step)], seeds.view(np.int32).reshape(-1, 2)
+                yield indices[sampler.batch(epoch, step)][rows], seeds.view(np.int32).reshape(-1, 2)[rows]
 
     all_labels = tf.constant(labels)
 
@@ -87,12 +127,13 @@ def balanced_batches(
             image = augmentation(image, item_seed)
         return {"image": image, "label": all_labels[index], "index": index}
 
-    signature = (tf.TensorSpec([sampler.batch_size], tf.int32), tf.TensorSpec([sampler.batch_size, 2], tf.int32))
+    size = part * share.devices
+    signature = (tf.TensorSpec([size], tf.int32), tf.TensorSpec([size, 2], tf.int32))
     dataset = tf.data.Dataset.from_generator(plan, output_signature=signature).unbatch()
     dataset = dataset.map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(sampler.batch_size, drop_remainder=True)
+    dataset = dataset.batch(part, drop_remainder=True)
     steps = (epochs - start_epoch) * sampler.steps_per_epoch - start_step
-    return _finish(dataset.apply(tf.data.experimental.assert_cardinality(steps)))
+    return _finish(dataset.apply(tf.data.experimental.assert_cardinality(steps * share.devices)))
 
 
 def paired_batches(halves: Mapping[str, tuple[Sequence[int] | npt.NDArray, int]], **arguments: Any) -> tf.data.Dataset:
@@ -166,7 +207,7 @@ def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
 
 
 def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Prefetches, and lets several workers share the batches instead of looking for files to share."""
+    """Prefetches, and lets whoever distributes a data set share batches instead of looking for files to share."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 
@@ -26,11 +27,11 @@ def soft_targets(
         `[batch, identities]`, rows sum to 1.
     """
     smooth = label_smoothing / num_identities
-    temperature = ops.convert_to_tensor(temperature, "float32")
+    temperature = ops.convert_to_tensor(temperature, keras.config.floatx())
     return ops.cond(
         temperature > 0.0,
-        lambda: ops.softmax(ops.cast(teacher_logits(), "float32") / temperature, -1),
-        lambda: ops.one_hot(labels, num_identities, dtype="float32") * (1.0 - label_smoothing) + smooth,
+        lambda: ops.softmax(ops.cast(teacher_logits(), keras.config.floatx()) / temperature, -1),
+        lambda: ops.one_hot(labels, num_identities, dtype=keras.config.floatx()) * (1.0 - label_smoothing) + smooth,
     )
 
 
@@ -53,7 +54,7 @@ def distillation_loss(
     Returns:
         Scalar, in nats.
     """
-    student_temperature = ops.maximum(ops.convert_to_tensor(temperature, "float32"), student_floor)
-    log_q_s = ops.log_softmax(ops.cast(student_logits, "float32") / student_temperature, -1)
+    student_temperature = ops.maximum(ops.convert_to_tensor(temperature, keras.config.floatx()), student_floor)
+    log_q_s = ops.log_softmax(ops.cast(student_logits, keras.config.floatx()) / student_temperature, -1)
     loss = -ops.mean(ops.sum(targets * log_q_s, -1))
     return loss * student_temperature**2 if temperature_squared else loss

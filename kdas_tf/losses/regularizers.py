@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -73,7 +74,7 @@ def expected_parameters(alphas: Sequence[Any], costs: ParameterCosts):
     total = float(costs.beside)
     for alpha, operations in zip(alphas, costs.operations, strict=True):
         weights = ops.softmax(ops.convert_to_tensor(alpha)[:, 1:], -1)
-        total = total + ops.sum(weights * ops.convert_to_tensor((kept * operations).astype("float32")))
+        total = total + ops.sum(weights * ops.convert_to_tensor((kept * operations).astype(keras.config.floatx())))
     return total
 
 

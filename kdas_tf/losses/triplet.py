@@ -1,5 +1,6 @@
 """Batch-hard triplet loss (Eq. 8; Hermans et al., 2017)."""
 
+import keras
 from keras import ops
 
 
@@ -30,8 +31,8 @@ def batch_hard_triplet_loss(features, labels, *, margin: float = 0.3):
     Returns:
         Scalar.
     """
-    distances = pairwise_distances(ops.cast(features, "float32"))
-    same = ops.cast(ops.equal(labels[:, None], labels[None, :]), "float32")
+    distances = pairwise_distances(ops.cast(features, keras.config.floatx()))
+    same = ops.cast(ops.equal(labels[:, None], labels[None, :]), keras.config.floatx())
     hardest_positive = ops.max(distances * same, -1)
     row_maximum = ops.max(distances, -1, keepdims=True)
     hardest_negative = ops.min(distances + same * (row_maximum - distances), -1)

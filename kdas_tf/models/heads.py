@@ -40,16 +40,15 @@ class ReIDHead(keras.layers.Layer):
         if num_identities < 2:
             raise UserError(f"A Re-ID network needs at least 2 training identities, got {num_identities}.")
         self.num_identities = num_identities
-        # The pooled features are few: float32 here costs nothing and keeps losses exact in mixed precision.
-        self.neck = keras.layers.BatchNormalization(
-            center=False, momentum=0.9, epsilon=1e-5, name="neck", dtype="float32"
-        )
+        # The pooled features are few: float32 (floatx) here costs nothing and keeps losses exact in mixed precision.
+        dtype = keras.config.floatx()
+        self.neck = keras.layers.BatchNormalization(center=False, momentum=0.9, epsilon=1e-5, name="neck", dtype=dtype)
         self.classifier = keras.layers.Dense(
             num_identities,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
             name="classifier",
-            dtype="float32",
+            dtype=dtype,
         )
 
     def build(self, input_shape):
@@ -58,7 +57,7 @@ class ReIDHead(keras.layers.Layer):
         self.classifier.build(shape)
 
     def call(self, feature_map, training: bool = False):
-        features = ops.cast(ops.mean(feature_map, (1, 2)), "float32")
+        features = ops.cast(ops.mean(feature_map, (1, 2)), keras.config.floatx())
         embedding = self.neck(features, training=training)
         return ReIDOutput(features, embedding, self.classifier(embedding))
 

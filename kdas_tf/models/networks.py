@@ -161,7 +161,7 @@ class Student(CellNetwork):
 class Supernet(CellNetwork):
     """The supernet: every edge of every cell mixes all candidates, by weights that all cells of a kind share.
 
-    `alpha_normal` and `alpha_reduce`, `[14, 7]` each, start at 1e-3 * N(0, 1) (DARTS) and are float32 always.
+    `alpha_normal` and `alpha_reduce`, `[14, 7]` each, start at 1e-3 * N(0, 1) (DARTS), float32 in mixed precision too.
 
     Args:
         num_identities: number of training identities.
@@ -186,7 +186,7 @@ class Supernet(CellNetwork):
                 name=f"alpha_{kind}",
                 shape=(len(EDGES), len(PRIMITIVES)),
                 initializer=keras.initializers.RandomNormal(stddev=1e-3),
-                dtype="float32",
+                dtype=keras.config.floatx(),
                 autocast=False,
             )
             setattr(self, f"alpha_{kind}", alpha)

@@ -149,11 +149,12 @@ def _standardize(x, mean, variance, epsilon):
     type of x: in mixed precision the output is the largest thing that a step keeps.
     """
     axes = tuple(range(1, len(x.shape) - 1))
-    scale = ops.rsqrt(variance + epsilon)
-    output = ops.cast((ops.cast(x, "float32") - mean) * scale, x.dtype)
+    scale = ops.rsqrt(variance + ops.cast(epsilon, variance.dtype))
+    output = ops.cast((ops.cast(x, variance.dtype) - mean) * scale, x.dtype)
 
     def gradient(*args, upstream=None):
-        upstream, normal = ops.cast(args[0] if upstream is None else upstream, "float32"), ops.cast(output, "float32")
+        upstream = ops.cast(args[0] if upstream is None else upstream, variance.dtype)
+        normal = ops.cast(output, variance.dtype)
         mean_gradient = ops.mean(upstream, axes, keepdims=True)
         covariance = ops.mean(upstream * normal, axes, keepdims=True)
         return ops.cast(scale * (upstream - mean_gradient - normal * covariance), output.dtype), None, None, None
@@ -229,13 +230,13 @@ class EdgeBatchNorm(keras.layers.Layer):
     def call(self, x, training: bool = False):
         if training and self.replicas == 1:
             # JAX would keep what the gradient of both needs, and multiply it by zeros.
-            exact = ops.stop_gradient(ops.cast(x, "float32"))
+            exact = ops.stop_gradient(ops.cast(x, keras.config.floatx()))
             mean = ops.mean(exact, (1, 2, 3), keepdims=True)
             variance = ops.mean(ops.square(exact - mean), (1, 2, 3), keepdims=True)
             x = _standardize(x, mean, variance, self.epsilon)
             self._update(mean, variance, x)
         else:
-            dtype, x = x.dtype, ops.cast(x, "float32")
+            dtype, x = x.dtype, ops.cast(x, keras.config.floatx())
             mean, variance = self.moving_mean, self.moving_variance
             if training:
                 mean, variance = ops.moments(x, (1, 2, 3), keepdims=True, synchronized=True)
@@ -250,7 +251,7 @@ class EdgeBatchNorm(keras.layers.Layer):
         if isinstance(count, int):
             unbias = count / max(count - 1, 1)
         else:
-            count = ops.cast(count, "float32")
+            count = ops.cast(count, keras.config.floatx())
             unbias = count / ops.maximum(count - 1.0, 1.0)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance * unbias)):
             value = moving + (value - moving) * (1 - self.momentum)

@@ -20,7 +20,7 @@ from kdas_tf.stages.judging import as_numbers, as_row
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.showing import Outcome, show
 from kdas_tf.stages.subjects import Subject
-from kdas_tf.training.steps import Strategy
+from kdas_tf.training.replicas import Strategy
 
 RESULT = "results.json"
 

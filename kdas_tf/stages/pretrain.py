@@ -18,7 +18,7 @@ from kdas_tf.data.classification import (
     training_batches,
     validation_batches,
 )
-from kdas_tf.data.pipeline import Dataset, naming_damaged_images
+from kdas_tf.data.pipeline import WHOLE, Dataset, Share, naming_damaged_images
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.tfds_images import TfdsImages
 from kdas_tf.errors import UserError
@@ -32,9 +32,11 @@ from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.classification import ClassificationModel, Evaluation
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import momentum_sgd
-from kdas_tf.training.steps import Strategy, replicas
+from kdas_tf.training.replicas import Strategy, replicas
+from kdas_tf.training.workers import by_first, share_of, wait_for, writes
 
 RESULT = "pretrain.json"
+TOGETHER = True
 INDEX = "images.json"
 SOURCES = ("folder", "tfds")
 
@@ -61,6 +63,7 @@ def run(
     optimizer: Callable[..., keras.optimizers.Optimizer] = momentum_sgd,
     label_smoothing: float = 0.1,
     augmentation: Callable[[], RandomResizedCrop] = RandomResizedCrop,
+    synchronized_batch_norm: bool = True,
     keep_checkpoints: int = 3,
 ) -> None:
     """Writes `pretrain.json` last, beside the network after the last epoch and the best one in `best`.
@@ -89,6 +92,7 @@ def run(
         optimizer: makes the optimizer from a learning rate.
         label_smoothing: of the labels (0.1 in DARTS).
         augmentation: makes the augmentation.
+        synchronized_batch_norm: several devices normalise by the whole batch; otherwise each by its own part of it.
         keep_checkpoints: how many of the last checkpoints are kept.
 
     Raises:
@@ -99,24 +103,26 @@ def run(
             "Expected epochs and batch_size of at least 1 and label_smoothing from 0 to below 1, got "
             f"{epochs}, {batch_size} and {label_smoothing}."
         )
+    share_of(strategy).part(batch_size)  # refuses what the devices cannot share
     since = time.monotonic()
     folder = workdir / "pretrain"
     images, data = _open(folder, data_dir, source, tfds_name, held_out)
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         network = _network(workdir, architecture, images, image_size, channels, cells, reductions, stem)
-        configure_batch_norm(network, replicas=replicas())
+        configure_batch_norm(network, replicas=replicas(), synchronized=synchronized_batch_norm)
         model = ClassificationModel(network, num_classes=len(images.classes), label_smoothing=label_smoothing)
         model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
-    if data is not None and not (folder / INDEX).exists():  # once; and after the network, whose errors come at once
-        data = classes.drop_damaged(data, progress=progress_line("pretrain: checking images"))
-        print(f"pretrain: {classes.describe(data)}", flush=True)
-        classes.save(data, folder / INDEX)
+    if data is not None:  # after the network, whose errors come at once
+        found = data
+        by_first(strategy, lambda: _check_images(found, folder / INDEX))
+        wait_for(folder / INDEX)
+        data = classes.load(folder / INDEX)
         images = ImageFiles(data)
     parameters = trainable_parameters(network)
     print(f"pretrain: {network.name}, {parameters / 1e6:.2f} M trainable parameters", flush=True)
 
-    def batches(epoch: int, step: int = 0) -> Dataset:
+    def batches(epoch: int, step: int = 0, share: Share = WHOLE) -> Dataset:
         return training_batches(
             images,
             image_size=image_size,
@@ -126,9 +132,12 @@ def run(
             start_epoch=epoch,
             start_step=step,
             epochs=epochs,
+            share=share,
         )
 
-    to_judge_by = validation_batches(images, image_size=image_size, batch_size=batch_size)
+    def to_judge_by(share: Share) -> Dataset:
+        return validation_batches(images, image_size=image_size, batch_size=batch_size, share=share)
+
     evaluation = Evaluation(to_judge_by, folder, image_size=image_size)
     with naming_damaged_images((*data.train, *data.val)) if data is not None else contextlib.nullcontext():
         fit(
@@ -139,9 +148,12 @@ def run(
             epochs=epochs,
             steps_per_epoch=steps_per_epoch(images.train_images, batch_size),
             checkpoints=Checkpoints(
-                folder / "checkpoints", {"network": network, "optimizer": model.optimizer}, keep=keep_checkpoints
+                folder / "checkpoints",
+                {"network": network, "optimizer": model.optimizer},
+                keep=keep_checkpoints,
+                strategy=strategy,
             ),
-            board=Board(workdir / "tensorboard" / "pretrain", next(iter(batches(0)))),
+            board=Board(workdir / "tensorboard" / "pretrain", next(iter(batches(0))), strategy=strategy),
             temperature=lambda epoch: 0.0,
             learning_rate=lambda epoch: schedules.cosine(
                 epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
@@ -151,8 +163,18 @@ def run(
             since=since,
         )
         last = evaluation.last or evaluation.judge(model)
+    if not writes(strategy):
+        return
     saved.save(network, folder, image_size=image_size)
     _finish(folder, images, {"results": last, "best": evaluation.best, "parameters": parameters, "epochs": epochs})
+
+
+def _check_images(data: ClassData, index: Path) -> None:
+    """Looks at every image once, and writes the index of those that can be used."""
+    if not index.exists():
+        data = classes.drop_damaged(data, progress=progress_line("pretrain: checking images"))
+        print(f"pretrain: {classes.describe(data)}", flush=True)
+        classes.save(data, index)
 
 
 def _open(

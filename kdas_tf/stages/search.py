@@ -10,7 +10,7 @@ import keras
 
 from kdas_tf import genotype, schedules
 from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.pipeline import Dataset, naming_damaged_images, paired_batches
+from kdas_tf.data.pipeline import WHOLE, Dataset, Share, naming_damaged_images, paired_batches
 from kdas_tf.data.records import relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
@@ -28,10 +28,13 @@ from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.discretization import DiscretizationLog
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.replicas import Strategy, replicas
 from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
-from kdas_tf.training.steps import SearchModel, Strategy, replicas
+from kdas_tf.training.steps import SearchModel
+from kdas_tf.training.workers import share_of, writes
 
 RESULT = "genotype.json"
+TOGETHER = True
 
 
 def run(
@@ -66,6 +69,7 @@ def run(
     parameter_budget: float | None = None,
     budget_weight: float = 10.0,
     rematerialize: bool = False,
+    synchronized_batch_norm: bool = True,
     keep_checkpoints: int = 3,
     image_cache_gb: float = 1.0,
 ) -> None:
@@ -107,6 +111,7 @@ def run(
         budget_weight: of the share by which the expected parameters exceed the budget.
         rematerialize: whether the maps inside the cells are made twice instead of kept: the same numbers with less
             memory, in more time.
+        synchronized_batch_norm: several devices normalise by the whole batch; otherwise each by its own part of it.
         keep_checkpoints: how many of the last checkpoints are kept.
         image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
@@ -132,7 +137,7 @@ def run(
 
     cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
 
-    def batches(epoch: int, step: int = 0) -> Dataset:
+    def batches(epoch: int, step: int = 0, share: Share = WHOLE) -> Dataset:
         return paired_batches(
             {name: (half, 2 * seed + number) for number, (name, half) in enumerate(halves.items())},
             records=data.train,
@@ -145,9 +150,10 @@ def run(
             start_step=step,
             epochs=epochs,
             cache=cache,
+            share=share,
         )
 
-    batches(epochs)  # refuses what does not fit before networks are made
+    batches(epochs, 0, share_of(strategy))  # refuses what does not fit before networks are made
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         supernet = Supernet(
@@ -158,7 +164,7 @@ def run(
             name="supernet",
             **network_arguments,
         )
-        configure_batch_norm(supernet, replicas=replicas())
+        configure_batch_norm(supernet, replicas=replicas(), synchronized=synchronized_batch_norm)
         penalty = AlphaPenalty(
             epochs=epochs,
             student=student,
@@ -182,7 +188,7 @@ def run(
     print(f"search: supernet of {cells} cells, {trainable_parameters(supernet) / 1e6:.2f} M parameters", flush=True)
 
     first = list(itertools.islice(batches(0), measured_batches))
-    board = Board(workdir / "tensorboard" / "search", first[0]["train"])
+    board = Board(workdir / "tensorboard" / "search", first[0]["train"], strategy=strategy)
     log = ArchitectureLog(supernet, board, student, picture_every=picture_every, max_skip=max_skip)
     drop = DiscretizationLog(
         supernet,
@@ -211,6 +217,7 @@ def run(
                     "temperature": model.temperature,
                 },
                 keep=keep_checkpoints,
+                strategy=strategy,
             ),
             board=board,
             temperature=temperature,
@@ -221,6 +228,8 @@ def run(
             shown=("total", "val_total", "temperature", "entropy_normal", "entropy_reduce"),
             since=since,
         )
+    if not writes(strategy):
+        return
     origin: dict[str, Any] = {
         "data": data.name,
         "identities": len(identities),

@@ -25,9 +25,10 @@ from kdas_tf.stages.rows import Row
 from kdas_tf.stages.table_runs import Finished, Run, Stages
 from kdas_tf.training import pictures
 from kdas_tf.training.callbacks import clock
-from kdas_tf.training.steps import Strategy
+from kdas_tf.training.replicas import Strategy
 
 RESULT = "table.json"
+ONE_MACHINE = True
 FREE = ("seeds", "rows", "hand_made")
 """Arguments that say how much of the table is done now; they may differ from one command to the next."""
 

@@ -16,7 +16,7 @@ from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages import train as train_stage
 from kdas_tf.stages.rows import Row
-from kdas_tf.training.steps import Strategy
+from kdas_tf.training.replicas import Strategy
 
 SHARED = ("data", "teacher")
 """Stages whose folders all runs of a table use."""

@@ -3,7 +3,7 @@
 import shutil
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 
 from kdas_tf import files, schedules
 from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.pipeline import Dataset, balanced_batches, naming_damaged_images, ordered_batches
+from kdas_tf.data.pipeline import WHOLE, Dataset, Share, balanced_batches, naming_damaged_images, ordered_batches
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
+from kdas_tf.evaluation.features import Network
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
 from kdas_tf.models.batch_norm import configure_batch_norm
@@ -29,9 +30,12 @@ from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam
-from kdas_tf.training.steps import Strategy, TrainingModel, replicas
+from kdas_tf.training.replicas import Strategy, replicas
+from kdas_tf.training.steps import TrainingModel
+from kdas_tf.training.workers import by_first, on_this_worker, share_of, writes
 
 RESULT = "teacher.json"
+TOGETHER = True
 TABLE = "logits.npy"
 VIEWS = ("augmented", "clean")
 
@@ -59,6 +63,7 @@ def run(
     label_smoothing: float = 0.0,
     augmentation: Callable[[], Augmentation] = Augmentation,
     objective: Callable[[], Objective] = Objective,
+    synchronized_batch_norm: bool = True,
     keep_checkpoints: int = 3,
     image_cache_gb: float = 1.0,
 ) -> None:
@@ -86,6 +91,7 @@ def run(
         label_smoothing: of the labels.
         augmentation: makes the augmentation.
         objective: makes the objective; the temperature is 0, so it is L_c + L_t.
+        synchronized_batch_norm: several devices normalise by the whole batch; otherwise each by its own part of it.
         keep_checkpoints: how many of the last checkpoints are kept.
         image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
@@ -98,16 +104,16 @@ def run(
     folder, data = workdir / "teacher", data_stage.load(workdir)
     labels, identities = relabel(data.train)
     if reuse is not None:
-        _copy(Path(reuse), folder, images=len(labels), identities=len(identities))
+        source = Path(reuse)
+        by_first(strategy, lambda: _copy(source, folder, images=len(labels), identities=len(identities)))
         return
     if logits is not None:
-        table = read_logits(logits, [Path(record.path).name for record in data.train], identities)
-        _finish_with_table(folder, table, {"logits": str(logits)})
+        by_first(strategy, lambda: _take_logits(logits, folder, data, identities))
         return
 
     cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
 
-    def batches(epoch: int, step: int = 0) -> Dataset:
+    def batches(epoch: int, step: int = 0, share: Share = WHOLE) -> Dataset:
         return balanced_batches(
             data.train,
             labels,
@@ -121,9 +127,10 @@ def run(
             start_step=step,
             epochs=epochs,
             cache=cache,
+            share=share,
         )
 
-    batches(epochs)  # refuses what does not fit before networks are made
+    batches(epochs, 0, share_of(strategy))  # refuses what does not fit before networks are made
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         network = Teacher(
@@ -134,7 +141,7 @@ def run(
             last_stride=last_stride,
             backbone_arguments=backbone_arguments,
         )
-        configure_batch_norm(network, replicas=replicas(), momentum=0.9)
+        configure_batch_norm(network, replicas=replicas(), synchronized=synchronized_batch_norm, momentum=0.9)
         model = TrainingModel(
             network, None, objective(), num_identities=len(identities), label_smoothing=label_smoothing
         )
@@ -151,9 +158,12 @@ def run(
             epochs=epochs,
             steps_per_epoch=steps_per_epoch(len(labels), identities_per_batch * images_per_identity),
             checkpoints=Checkpoints(
-                folder / "checkpoints", {"network": network, "optimizer": model.optimizer}, keep=keep_checkpoints
+                folder / "checkpoints",
+                {"network": network, "optimizer": model.optimizer},
+                keep=keep_checkpoints,
+                strategy=strategy,
             ),
-            board=Board(workdir / "tensorboard" / "teacher"),
+            board=Board(workdir / "tensorboard" / "teacher", strategy=strategy),
             temperature=lambda epoch: 0.0,
             learning_rate=lambda epoch: schedules.cosine(
                 epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
@@ -161,27 +171,36 @@ def run(
             shown=("total", "distillation", "triplet"),
             since=since,
         )
-    result = judge(network, data, image_size=image_size, title="teacher")
+    if not writes(strategy):
+        return
+    judged = on_this_worker(network, strategy)
+    result = judge(judged, data, image_size=image_size, title="teacher")
     results = summary(result) if result else {}
     if results:
         print("teacher: " + "  ".join(f"{name} {value:.1f}" for name, value in results.items()), flush=True)
     saved.save(network, folder, image_size=image_size)
     content = {"results": results, "parameters": parameters}
     if view == "clean":
-        _finish_with_table(folder, clean_logits(network, data, image_size), content)
+        _finish_with_table(folder, clean_logits(judged, data, image_size), content)
     else:
         files.write_json(folder / RESULT, {"kind": "network", **content})
 
 
-def clean_logits(network: keras.Model, data: ReIDData, image_size: tuple[int, int]) -> np.ndarray:
+def clean_logits(network: Network, data: ReIDData, image_size: tuple[int, int]) -> np.ndarray:
     """Logits `[training images, identities]` of every training image as it is, not augmented."""
     report = progress_line("teacher: clean view of the training images")
+    predict = network.predict_on_batch if isinstance(network, keras.Model) else network
     parts, done = [], 0
     for batch in ordered_batches(data.train, image_size=image_size, batch_size=64):
-        parts.append(network.predict_on_batch(batch["image"]).logits)
+        parts.append(np.asarray(predict(batch["image"]).logits))
         done += len(parts[-1])
         report(done, len(data.train))
     return np.concatenate(parts)
+
+
+def _take_logits(file: str, folder: Path, data: ReIDData, identities: Sequence[int]) -> None:
+    table = read_logits(file, [Path(record.path).name for record in data.train], identities)
+    _finish_with_table(folder, table, {"logits": file})
 
 
 def _finish_with_table(folder: Path, logits: np.ndarray, origin: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import keras
 
 from kdas_tf import files, schedules
 from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.pipeline import Dataset, balanced_batches, naming_damaged_images
+from kdas_tf.data.pipeline import WHOLE, Dataset, Share, balanced_batches, naming_damaged_images
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.transforms import Augmentation
@@ -24,13 +24,16 @@ from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages.judging import judge, summary
 from kdas_tf.training.board import Board
-from kdas_tf.training.callbacks import DropPathCallback
+from kdas_tf.training.callbacks import DropPathCallback, OnFirstWorker
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam
-from kdas_tf.training.steps import Strategy, TrainingModel, replicas
+from kdas_tf.training.replicas import Strategy, replicas
+from kdas_tf.training.steps import TrainingModel
+from kdas_tf.training.workers import on_this_worker, share_of, writes
 
 RESULT = "train.json"
+TOGETHER = True
 BEST = "best"
 
 
@@ -58,6 +61,7 @@ def run(
     augmentation: Callable[[], Augmentation] = Augmentation,
     objective: Callable[[], Objective] = Objective,
     judge_every: int = 20,
+    synchronized_batch_norm: bool = True,
     keep_checkpoints: int = 3,
     image_cache_gb: float = 1.0,
 ) -> None:
@@ -86,6 +90,7 @@ def run(
         augmentation: makes the augmentation.
         objective: makes the objective of Eq. 9.
         judge_every: epochs between two evaluations; the last epoch is always judged.
+        synchronized_batch_norm: several devices normalise by the whole batch; otherwise each by its own part of it.
         keep_checkpoints: how many of the last checkpoints are kept.
         image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
@@ -101,7 +106,7 @@ def run(
 
     cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
 
-    def batches(epoch: int, step: int = 0) -> Dataset:
+    def batches(epoch: int, step: int = 0, share: Share = WHOLE) -> Dataset:
         return balanced_batches(
             data.train,
             labels,
@@ -115,9 +120,10 @@ def run(
             start_step=step,
             epochs=epochs,
             cache=cache,
+            share=share,
         )
 
-    batches(epochs)  # refuses what does not fit before networks are made
+    batches(epochs, 0, share_of(strategy))  # refuses what does not fit before networks are made
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         network = baselines.make(
@@ -130,7 +136,7 @@ def run(
             stem=stem,
             drop_path=drop_path,
         )
-        configure_batch_norm(network, replicas=replicas())
+        configure_batch_norm(network, replicas=replicas(), synchronized=synchronized_batch_norm)
         if pretrained is not None:
             print(f"train: {start_from(network, Path(pretrained))} weights taken from {pretrained}", flush=True)
         model = TrainingModel(
@@ -144,7 +150,9 @@ def run(
     parameters = trainable_parameters(network)
     print(f"train: {network.name}, {parameters / 1e6:.2f} M trainable parameters", flush=True)
 
-    judged = JudgeCallback(network, data, folder, image_size=image_size, every=judge_every, epochs=epochs)
+    judged = JudgeCallback(
+        network, data, folder, image_size=image_size, every=judge_every, epochs=epochs, strategy=strategy
+    )
     with naming_damaged_images(data.train):
         fit(
             model,
@@ -154,9 +162,12 @@ def run(
             epochs=epochs,
             steps_per_epoch=steps_per_epoch(len(labels), identities_per_batch * images_per_identity),
             checkpoints=Checkpoints(
-                folder / "checkpoints", {"network": network, "optimizer": model.optimizer}, keep=keep_checkpoints
+                folder / "checkpoints",
+                {"network": network, "optimizer": model.optimizer},
+                keep=keep_checkpoints,
+                strategy=strategy,
             ),
-            board=Board(workdir / "tensorboard" / "train"),
+            board=Board(workdir / "tensorboard" / "train", strategy=strategy),
             temperature=temperature,
             learning_rate=lambda epoch: schedules.cosine(
                 epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
@@ -165,6 +176,8 @@ def run(
             shown=("total", "distillation", "triplet", "temperature", "mAP", "rank1"),
             since=since,
         )
+    if not writes(strategy):
+        return
     saved.save(network, folder, image_size=image_size)
     last = judged.last if judged.last is not None else judged.judge(epochs)
     content = {"results": last, "best": judged.best, "parameters": parameters, "epochs": epochs, "seed": seed}
@@ -176,7 +189,7 @@ def _drop_path(network: keras.Model, final: float, epochs: int) -> list[keras.ca
     return [] if paths is None else [DropPathCallback(paths.rate, final, epochs)]
 
 
-class JudgeCallback(keras.callbacks.Callback):
+class JudgeCallback(OnFirstWorker):
     """Ranks the gallery now and then, logs mAP and ranks in percent, and keeps the best network.
 
     The best network is the one of the highest mAP on the queries that are also reported, so its numbers are too high by
@@ -189,6 +202,7 @@ class JudgeCallback(keras.callbacks.Callback):
         image_size: (height, width) in pixels.
         every: epochs between two evaluations.
         epochs: in all; the last one is judged.
+        strategy: devices.
     """
 
     def __init__(
@@ -200,8 +214,10 @@ class JudgeCallback(keras.callbacks.Callback):
         image_size: tuple[int, int],
         every: int,
         epochs: int,
+        strategy: Strategy,
     ):
         super().__init__()
+        self.judged = on_this_worker(network, strategy)
         self.network, self.data, self.image_size = network, data, image_size
         self.every, self.epochs = every, epochs
         self.best_file = folder / BEST / "best.json"
@@ -218,7 +234,7 @@ class JudgeCallback(keras.callbacks.Callback):
 
     def judge(self, epoch: int) -> dict[str, float]:
         """Numbers of the network as it is now, in percent; empty where there is nothing to judge on."""
-        result = judge(self.network, self.data, image_size=self.image_size, title="train")
+        result = judge(self.judged, self.data, image_size=self.image_size, title="train")
         numbers = summary(result) if result else {}
         if numbers and numbers["mAP"] > self.best.get("mAP", -1.0):
             self.best = {"epoch": epoch, **numbers}

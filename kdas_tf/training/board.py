@@ -9,19 +9,24 @@ import tensorflow as tf
 from kdas_tf import genotype
 from kdas_tf.models.networks import Supernet, derived_parameters
 from kdas_tf.training import pictures
+from kdas_tf.training.callbacks import OnFirstWorker
+from kdas_tf.training.replicas import Strategy
+from kdas_tf.training.workers import writes
 
 
-class Board(keras.callbacks.Callback):
+class Board(OnFirstWorker):
     """Writes every logged number to TensorBoard, and one batch as the network sees it.
 
     Args:
         folder: of TensorBoard's event files.
         batch: {"image", "label"} of one batch, or None.
+        strategy: devices; of several machines only the first one writes.
     """
 
-    def __init__(self, folder: Path, batch=None):
+    def __init__(self, folder: Path, batch=None, *, strategy: Strategy | None = None):
         super().__init__()
-        self.writer = tf.summary.create_file_writer(str(folder))
+        written = strategy is None or writes(strategy)
+        self.writer = tf.summary.create_file_writer(str(folder)) if written else tf.summary.create_noop_writer()
         self.batch = batch
 
     def picture(self, name: str, figure, epoch: int) -> None:
@@ -45,7 +50,7 @@ class Board(keras.callbacks.Callback):
         self.writer.flush()
 
 
-class ArchitectureLog(keras.callbacks.Callback):
+class ArchitectureLog(OnFirstWorker):
     """Adds to every epoch's logs what a search needs to be trusted, and draws alphas and genotype now and then.
 
     Logged: the entropy of every edge (nats) and their means, skip connections and trainable parameters of the network

@@ -15,6 +15,10 @@ from kdas_tf.errors import UserError
 from kdas_tf.training.checkpoints import Checkpoints, Position
 
 
+class OnFirstWorker(keras.callbacks.Callback):
+    """A callback that looks and writes and has no part in the computation: of several machines the first one has it."""
+
+
 class DropPathCallback(keras.callbacks.Callback):
     """Sets the rate of drop-path before every epoch: it grows linearly from 0, as in DARTS' training.
 
@@ -74,14 +78,10 @@ class FiniteLoss(keras.callbacks.Callback):
     """Stops a run whose objective is no longer finite, before it is checkpointed.
 
     The numbers of a step are looked at after the next one: they are there by then, and the device does not wait.
-
-    Args:
-        steps_done: of the first epoch, where it is continued in its middle.
     """
 
-    def __init__(self, steps_done: int = 0):
+    def __init__(self):
         super().__init__()
-        self.steps_done = steps_done
         self.before: tuple[int, dict] | None = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -89,7 +89,7 @@ class FiniteLoss(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.check_steps()
-        self.before = (batch + 1 + self.steps_done, dict(logs or {}))
+        self.before = (batch + 1, dict(logs or {}))
 
     def check_steps(self) -> None:
         """Looks at the last step.
@@ -103,7 +103,6 @@ class FiniteLoss(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.check_steps()
-        self.steps_done = 0
         _check_finite(logs or {}, f"in epoch {epoch + 1}")
 
 
@@ -119,7 +118,7 @@ def _check_finite(logs: Mapping[str, Any], when: str) -> None:
         )
 
 
-class CheckpointCallback(keras.callbacks.Callback):
+class CheckpointCallback(OnFirstWorker):
     """Saves a checkpoint after every epoch."""
 
     def __init__(self, checkpoints: Checkpoints):
@@ -130,7 +129,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self.checkpoints.save(Position(epoch + 1))
 
 
-class MetricsFile(keras.callbacks.Callback):
+class MetricsFile(OnFirstWorker):
     """Appends a line of JSON for every epoch to `metrics.jsonl`.
 
     Lines of the same stage from epochs that are done again (after a kill between two checkpoints) are dropped first.
@@ -167,7 +166,7 @@ class MetricsFile(keras.callbacks.Callback):
             file.write(json.dumps({"stage": self.stage, "epoch": epoch + 1, **values}) + "\n")
 
 
-class Progress(keras.callbacks.Callback):
+class Progress(OnFirstWorker):
     """Tells people how far a stage is and how long it will take.
 
     One line an epoch; on a terminal also the step inside the epoch. The first epoch is not counted in the estimate
@@ -179,7 +178,6 @@ class Progress(keras.callbacks.Callback):
         steps: steps in an epoch.
         shown: names of the logged values to show.
         since: `time.monotonic()` when the stage began; the time to the first step counts from there.
-        steps_done: of the first epoch, where it is continued in its middle.
     """
 
     def __init__(
@@ -190,7 +188,6 @@ class Progress(keras.callbacks.Callback):
         shown: tuple[str, ...] = ("total",),
         *,
         since: float | None = None,
-        steps_done: int = 0,
     ):
         super().__init__()
         self.stage = stage
@@ -198,27 +195,26 @@ class Progress(keras.callbacks.Callback):
         self.steps = steps
         self.shown = shown
         self.since = time.monotonic() if since is None else since
-        self.steps_done = steps_done
         self.seconds: list[float] = []
+        self.stepped = False
         self.live = sys.stdout.isatty()
 
     def on_train_begin(self, logs=None):
-        if not self.seconds:
-            print(f"{self.stage}: compiling the first step ...", flush=True)
+        print(f"{self.stage}: compiling the first step ...", flush=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = self.last_shown = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
-        if not self.seconds and batch == 0:
+        if not self.stepped:
+            self.stepped = True
             print(f"{self.stage}: first step {now - self.since:.1f} s after the start of the stage", flush=True)
         if self.live and now - self.last_shown > 1:
             self.last_shown = now
-            print(f"\r{self.stage}: step {self.steps_done + batch + 1}/{self.steps} ", end="", flush=True)
+            print(f"\r{self.stage}: step {batch + 1}/{self.steps} ", end="", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.steps_done = 0
         self.seconds.append(time.monotonic() - self.started)
         steady = self.seconds[1:] or self.seconds
         left = sum(steady) / len(steady) * (self.epochs - epoch - 1)

@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
+from kdas_tf.training.replicas import Strategy
+from kdas_tf.training.workers import all_values, wait_for, writes
 
 logger = logging.getLogger(__name__)
 
@@ -48,16 +50,18 @@ class Checkpoints:
         folder: where they are kept.
         parts: what is saved, by name: networks (weights, BN statistics, alphas), optimizers, the temperature.
         keep: how many of the last checkpoints are kept.
+        strategy: devices; of several machines only the first one writes, and all restore what it chooses.
 
     Raises:
         UserError: `keep` is below 1.
     """
 
-    def __init__(self, folder: Path, parts: Mapping[str, Any], *, keep: int = 3):
+    def __init__(self, folder: Path, parts: Mapping[str, Any], *, keep: int = 3, strategy: Strategy | None = None):
         if keep < 1:
             raise UserError(f"Expected keep_checkpoints of at least 1, got {keep}. Keep 2, in case one is damaged.")
         self.folder, self.keep = folder, keep
         self.saving = False
+        self.strategy = strategy or tf.distribute.get_strategy()
         # As lists: what Keras keeps in lists of layers, TensorFlow does not find in a model by itself.
         tracked = {
             name: list(part.variables) if isinstance(part, keras.Model) else part for name, part in parts.items()
@@ -73,11 +77,21 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints, but all are damaged, or they belong to another network.
         """
-        found = self.all()
-        for folder in reversed(found):
+        own = self._newest() if writes(self.strategy) else Position(0)
+        epoch, step = (int(number) for number in all_values(self.strategy, own[:2])[0])
+        chosen = Position(epoch, step)
+        if chosen == Position(0):
+            return chosen
+        folder = self.folder / _name(chosen)
+        wait_for(folder / CHECKSUMS)
+        return self._read(folder)
+
+    def _newest(self) -> Position:
+        found = self._found()
+        for place, folder in reversed(found.items()):
             damage = damage_of(folder)
             if damage is None:
-                return self._read(folder)
+                return Position(*place)
             logger.warning("The checkpoint %s is damaged: %s. The one before it is used.", folder, damage)
         if found or (self.folder / "checkpoint").exists():  # the second is what older versions left
             raise UserError(
@@ -99,12 +113,15 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Folders of the checkpoints that were completed, the oldest first."""
+        return list(self._found().values())
+
+    def _found(self) -> dict[tuple[int, int], Path]:
         found = {}
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             match = re.fullmatch(r"epoch_(\d+)(?:_step_(\d+))?", path.name)
             if match:
                 found[int(match[1]), int(match[2] or 0)] = path
-        return [found[place] for place in sorted(found)]
+        return dict(sorted(found.items()))
 
     def save(self, position: Position) -> None:
         """Saves a checkpoint, then removes those that are too old.
@@ -112,7 +129,9 @@ class Checkpoints:
         Raises:
             UserError: it cannot be written. The checkpoints before it are kept.
         """
-        name = f"epoch_{position.epoch}" + (f"_step_{position.step}" if position.step else "")
+        if not writes(self.strategy):
+            return
+        name = _name(position)
         partial = self.folder / f"partial.{name}"
         self.saving = True
         try:
@@ -137,6 +156,10 @@ class Checkpoints:
             self.saving = False
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _name(position: Position) -> str:
+    return f"epoch_{position.epoch}" + (f"_step_{position.step}" if position.step else "")
 
 
 def damage_of(folder: Path) -> str | None:

@@ -1,6 +1,6 @@
 """Pre-training: cross-entropy on classes, judged by top-1 and top-5 accuracy after every epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,10 +9,13 @@ import tensorflow as tf
 from keras import ops
 
 from kdas_tf import files
+from kdas_tf.data.pipeline import Share
 from kdas_tf.losses.distillation import distillation_loss, soft_targets
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
-from kdas_tf.training.steps import Batch, TrainingModel, gather, replicas
+from kdas_tf.training.replicas import gather, replicas
+from kdas_tf.training.steps import Batch, TrainingModel
+from kdas_tf.training.workers import share_of, writes
 
 BEST = "best"
 
@@ -94,15 +97,16 @@ class Evaluation(keras.callbacks.Callback):
     high by a little.
 
     Args:
-        batches: to judge by.
+        batches: makes the share of a process of the batches to judge by.
         folder: of the stage; the best network goes into its folder `BEST`.
         image_size: (height, width) in pixels.
     """
 
-    def __init__(self, batches: tf.data.Dataset, folder: Path, *, image_size: tuple[int, int]):
+    def __init__(self, batches: Callable[[Share], tf.data.Dataset], folder: Path, *, image_size: tuple[int, int]):
         super().__init__()
         self.batches = batches
         self.image_size = image_size
+        self.step: Callable[..., dict[str, Any]] | None = None
         self.best_file = folder / BEST / "best.json"
         self.best: dict[str, float] = {}
         if self.best_file.exists():
@@ -114,13 +118,18 @@ class Evaluation(keras.callbacks.Callback):
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in found.items()})
         # After a kill between this and the checkpoint the epoch is done again: then its number is not above its own.
-        if found["top1"] > self.best.get("top1", -1.0):
+        if found["top1"] > self.best.get("top1", -1.0) and writes(self.model.distribute_strategy):
             self.best = {"epoch": epoch + 1, **found}
             saved.save(self.model.network, self.best_file.parent, image_size=self.image_size)
             files.write_json(self.best_file, self.best)
 
     def judge(self, model: ClassificationModel) -> dict[str, float]:
-        """Loss (nats), top-1 and top-5 (percent) of the network as it is now."""
-        values = model.evaluate(self.batches, verbose=0, return_dict=True)
+        """Loss (nats), top-1 and top-5 (percent) of the network as it is now; all machines do their share."""
+        strategy = model.distribute_strategy
+        if self.step is None:
+            self.step = model.on_all_replicas(model.test_step)
+        model.reset_metrics()
+        for batch in strategy.distribute_datasets_from_function(lambda _: self.batches(share_of(strategy))):
+            values = self.step(batch)
         self.last = {name: float(values[f"val_{name}"]) for name in ClassificationTerms._fields}
         return self.last

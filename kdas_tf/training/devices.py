@@ -5,23 +5,32 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kdas_tf.errors import UserError
+from kdas_tf.errors import PeerLost, UserError
+from kdas_tf.training.cluster import Cluster
 from kdas_tf.training.determinism import be_deterministic
 
 
 def make_strategy(
-    num_devices: int | None, logical_cpus: int | None, mixed_precision: str, deterministic: bool = False
+    num_devices: int | None,
+    logical_cpus: int | None,
+    mixed_precision: str,
+    deterministic: bool = False,
+    cluster: Cluster | None = None,
 ) -> Any:
-    """Sets up TensorFlow and returns the strategy: MirroredStrategy, or the default one for a single device.
+    """Sets up TensorFlow and returns the strategy.
+
+    It is MultiWorkerMirroredStrategy for several machines, else MirroredStrategy, or the default one for one device.
 
     Args:
         num_devices: number of GPUs (or logical CPUs) to use; all by default.
         logical_cpus: split the CPU into so many logical devices.
         mixed_precision: dtype policy.
         deterministic: whether the same steps must give the same bits.
+        cluster: the machines that train together; waits until they are there.
 
     Raises:
         UserError: there are fewer devices.
+        PeerLost: the other machines cannot be reached.
     """
     for flag, number in (("num_devices", num_devices), ("logical_cpus", logical_cpus)):
         if number is not None and number < 1:
@@ -30,6 +39,9 @@ def make_strategy(
     tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
     if deterministic:
         be_deterministic()
+    if cluster is not None:
+        keras.mixed_precision.set_global_policy(mixed_precision)
+        return _several_machines(cluster, num_devices, logical_cpus)
     if logical_cpus is not None:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus)
@@ -43,3 +55,18 @@ def make_strategy(
         )
     devices = devices[:num_devices]
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+def _several_machines(cluster: Cluster, num_devices: int | None, logical_cpus: int | None) -> Any:
+    """Nothing may have started TensorFlow's devices before: its collective operations are set up with them."""
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if logical_cpus is not None or (num_devices or 1) > max(gpus, 1):
+        raise UserError(
+            f"Expected no --logical_cpus, and --num_devices of at most {max(gpus, 1)}, the devices of this machine, "
+            f"where several machines train together, got {logical_cpus} and {num_devices}."
+        )
+    try:
+        resolver = cluster.resolver(min(gpus, num_devices or gpus))
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except tf.errors.OpError as error:
+        raise PeerLost(" ".join(str(error).split())[:300]) from error

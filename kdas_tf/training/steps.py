@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from kdas_tf.losses.distillation import soft_targets
 from kdas_tf.losses.objective import Objective, Terms
+from kdas_tf.models.batch_norm import own_statistics
 from kdas_tf.models.networks import Supernet
 from kdas_tf.models.teacher import TeacherTable
+from kdas_tf.training.replicas import average_variables, check_limits, gather, replicas
 
 Batch = Mapping[str, tf.Tensor]
-Strategy = tf.distribute.Strategy
 
 
 class DistilledModel(keras.Model):
@@ -106,6 +107,27 @@ class DistilledModel(keras.Model):
         optimizer.apply(gradients, variables)
         note(terms, metrics)
 
+    def on_all_replicas(self, step: Callable[..., dict[str, Any]]) -> Any:
+        """A step of all replicas as a graph; its results are means over the replicas of all machines."""
+        strategy = self.distribute_strategy
+
+        @tf.function(jit_compile=self.jit_compile, autograph=False)
+        def run(*arguments):
+            means = strategy.run(step, arguments)
+            return {name: strategy.reduce("MEAN", mean, axis=None) for name, mean in means.items()}
+
+        return run
+
+    def make_train_function(self, force: bool = False) -> None:
+        if getattr(self, "train_function", None) is None or force:
+            step = self.on_all_replicas(self.train_step)
+            self.train_function = lambda iterator: step(next(iterator))
+
+    def finish(self, means: Mapping[str, keras.metrics.Mean]) -> dict[str, Any]:
+        """Ends a step: moving statistics become the same on all replicas; returns the running means."""
+        average_variables(own_statistics(self.network))
+        return {name: mean.result() for name, mean in means.items()}
+
 
 class TrainingModel(DistilledModel):
     """Trains all weights of a network: the teacher (T = 0) and the derived student."""
@@ -116,11 +138,12 @@ class TrainingModel(DistilledModel):
 
     def compile(self, optimizer: keras.optimizers.Optimizer, **kwargs: Any) -> None:
         super().compile(optimizer=optimizer, **kwargs)
+        check_limits(self.optimizer, self.distribute_strategy.num_replicas_in_sync)
         self.optimizer.build(self.network.trainable_variables)
 
     def train_step(self, batch: Batch) -> dict[str, Any]:
         self.descend(batch, self.targets(batch), self.network.trainable_variables, self.optimizer, self.means)
-        return {name: mean.result() for name, mean in self.means.items()}
+        return self.finish(self.means)
 
 
 class SearchModel(DistilledModel):
@@ -161,6 +184,8 @@ class SearchModel(DistilledModel):
         if self.dtype_policy.name == "mixed_float16":  # Keras does this for the first optimizer only
             alpha_optimizer = keras.optimizers.LossScaleOptimizer(alpha_optimizer)
         self.alpha_optimizer = alpha_optimizer
+        for each in (self.optimizer, alpha_optimizer):
+            check_limits(each, self.distribute_strategy.num_replicas_in_sync)
         self.optimizer.build(self.network.network_weights)
         self.alpha_optimizer.build(self.network.alphas)
 
@@ -180,17 +205,16 @@ class SearchModel(DistilledModel):
         """Lines 7-8: alpha on a batch of D_val, at the weights just updated (first order); returns all means."""
         network, optimizer = self.network, self.alpha_optimizer
         self.descend(batches["val"], targets, network.alphas, optimizer, self.val_means, self.penalty)
-        return self.results()
+        return self.finish(self.all_means())
 
     def resting_step(self, batches: Mapping[str, Batch], targets) -> dict[str, Any]:
         """Instead of `alpha_step` while the alphas rest: only measures the objective on the batch of D_val."""
         note(self.terms(batches["val"], targets), self.val_means)
-        return self.results()
+        return self.finish(self.all_means())
 
-    def results(self) -> dict[str, Any]:
-        """All means so far."""
-        means = {**self.train_means, **{f"val_{name}": mean for name, mean in self.val_means.items()}}
-        return {name: mean.result() for name, mean in means.items()}
+    def all_means(self) -> dict[str, keras.metrics.Mean]:
+        """The running means of both steps, by the names that they are logged with."""
+        return {**self.train_means, **{f"val_{name}": mean for name, mean in self.val_means.items()}}
 
     def make_train_function(self, force: bool = False) -> None:
         """Compiles the two steps apart, so that the first is optimised and run while the second is traced.
@@ -205,15 +229,7 @@ class SearchModel(DistilledModel):
         def weight_step(batches):
             return strategy.run(self.weight_step, (batches,))
 
-        def compiled(step):
-            @tf.function(jit_compile=self.jit_compile, autograph=False)
-            def val_step(batches, targets):
-                means = strategy.run(step, (batches, targets))
-                return {name: strategy.reduce("MEAN", mean, axis=None) for name, mean in means.items()}
-
-            return val_step
-
-        val_steps = {False: compiled(self.alpha_step), True: compiled(self.resting_step)}
+        val_steps = {False: self.on_all_replicas(self.alpha_step), True: self.on_all_replicas(self.resting_step)}
         started = set()
 
         def train_function(iterator):
@@ -234,15 +250,3 @@ def note(terms: Terms, metrics: Mapping[str, keras.metrics.Metric]) -> None:
     """Adds this replica's terms to the running means."""
     for name, value in terms._asdict().items():
         metrics[name].update_state(value * replicas())
-
-
-def replicas() -> int:
-    """Number of replicas that share the global batch."""
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def gather(value):
-    """All replicas' parts of a tensor, joined along the batch; gradients flow back to each part."""
-    if replicas() == 1:
-        return value
-    return tf.distribute.get_replica_context().all_gather(value, axis=0)

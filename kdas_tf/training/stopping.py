@@ -4,12 +4,13 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 
 from kdas_tf.errors import Stopped
 from kdas_tf.training.checkpoints import Checkpoints, Position
+from kdas_tf.training.workers import all_values, own_number
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -18,22 +19,19 @@ class StopOnSignal(keras.callbacks.Callback):
     Where no step was done since the last checkpoint it ends at once, for example while the first step is compiled.
     After the last step of an epoch, the network is judged before the epoch's own checkpoint is made, which may take
     minutes: this is broken off and done again when the run continues.
+    Of several machines, all end after the same step, even if only one is asked to.
 
     Use it as a context around `fit`, as its last callback.
 
     Args:
         checkpoints: where to save to.
-        start: where the run begins.
         steps_per_epoch: batches in an epoch.
         check: called before a checkpoint is saved; raises where the network is not worth it.
     """
 
-    def __init__(
-        self, checkpoints: Checkpoints, start: Position, steps_per_epoch: int, check: Callable[[], None] = lambda: None
-    ):
+    def __init__(self, checkpoints: Checkpoints, steps_per_epoch: int, check: Callable[[], None] = lambda: None):
         super().__init__()
         self.checkpoints, self.steps_per_epoch, self.check = checkpoints, steps_per_epoch, check
-        self.epoch, self.before = start.epoch, start.step
         self.unsaved = False
         self.asked = False
         self.all_steps: Position | None = None
@@ -63,19 +61,18 @@ class StopOnSignal(keras.callbacks.Callback):
         print("\nasked to stop; saving after this step ...", file=sys.stderr, flush=True)
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch != self.epoch:
-            self.epoch, self.before = epoch, 0
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         self.unsaved = True
-        done = self.before + batch + 1
-        if done == self.steps_per_epoch:
+        asked = all_values(self.model.distribute_strategy, [self.asked]).any()
+        if batch + 1 == self.steps_per_epoch:
             numbers = {name: float(value) for name, value in (logs or {}).items()}
-            self.all_steps = Position(self.epoch, done, (), numbers)
-            if self.asked:
+            self.all_steps = Position(self.epoch, batch + 1, (), numbers)
+            if asked:
                 raise Stopped
-        elif self.asked:
-            self._save(Position(self.epoch, done, values_of(self.model)))
+        elif asked:
+            self._save(Position(self.epoch, batch + 1, values_of(self.model)))
             raise Stopped
 
     def on_epoch_end(self, epoch, logs=None):
@@ -88,37 +85,24 @@ class StopOnSignal(keras.callbacks.Callback):
         self.checkpoints.save(position)
 
 
-def end_epoch(
-    model: keras.Model, epoch: int, logs: Mapping[str, float], callbacks: Sequence[keras.callbacks.Callback]
-) -> None:
-    """Does what `fit` does after the last step of an epoch, of which all steps were done before the run was stopped."""
-    used = keras.callbacks.CallbackList(list(callbacks), model=model)
-    used.on_train_begin()
-    used.on_epoch_begin(epoch)
-    used.on_epoch_end(epoch, dict(logs))
-    used.on_train_end()
-
-
-class RestoreMeans(keras.callbacks.Callback):
-    """Puts back the running means of an epoch that is continued in its middle, after `fit` has reset them.
-
-    Args:
-        means: from `values_of`.
-    """
-
-    def __init__(self, means: Sequence[Sequence[float]]):
-        super().__init__()
-        self.means = means
-
-    def on_epoch_begin(self, epoch, logs=None):
-        for parts, values in zip(_parts(self.model), self.means, strict=True):
-            for part, value in zip(parts, values, strict=True):
-                part.assign(value)
-
-
 def values_of(model: keras.Model) -> tuple[tuple[float, ...], ...]:
-    """What a model's running means hold: of each variable a number for each replica, because each has seen its part."""
-    return tuple(tuple(float(part.numpy()) for part in parts) for parts in _parts(model))
+    """What a model's running means hold: of each variable a number for each replica, because each has seen its part.
+
+    The replicas are those of all machines, which must ask at the same time.
+    """
+    parts = _parts(model)
+    own = [float(part.numpy()) for variable in parts for part in variable]
+    everywhere = all_values(model.distribute_strategy, own).reshape(-1, len(parts), len(own) // len(parts))
+    return tuple(tuple(map(float, values)) for values in everywhere.transpose(1, 0, 2).reshape(len(parts), -1))
+
+
+def restore_values(model: keras.Model, values: Sequence[Sequence[float]]) -> None:
+    """Puts back what `values_of` has read, where an epoch is continued in its middle."""
+    worker = own_number(model.distribute_strategy)
+    for parts, numbers in zip(_parts(model), values, strict=True):
+        own = numbers[worker * len(parts) : (worker + 1) * len(parts)]
+        for part, value in zip(parts, own, strict=True):
+            part.assign(value)
 
 
 def _parts(model: keras.Model) -> list[list]:

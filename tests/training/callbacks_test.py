@@ -82,12 +82,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_naming_it_and_the_epoch(value):
 
 
 def test_a_step_that_is_not_finite_is_named_once_the_next_one_is_done():
-    check = FiniteLoss(steps_done=20)
+    check = FiniteLoss()
     check.on_epoch_begin(4)
-    check.on_train_batch_end(0, {"total": 1.0, "triplet": 0.5})
-    check.on_train_batch_end(1, {"total": math.nan, "triplet": 0.5})
+    check.on_train_batch_end(20, {"total": 1.0, "triplet": 0.5})
+    check.on_train_batch_end(21, {"total": math.nan, "triplet": 0.5})
     with pytest.raises(UserError, match=r"total became not finite in step 22 of epoch 5 .still finite: triplet"):
-        check.on_train_batch_end(2, {"total": math.nan, "triplet": math.nan})
+        check.on_train_batch_end(22, {"total": math.nan, "triplet": math.nan})
 
 
 def test_finite_losses_pass():

@@ -14,7 +14,7 @@ from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.networks import Student
 from kdas_tf.training.classification import ClassificationModel, Evaluation, among_first
 from kdas_tf.training.optimizers import momentum_sgd
-from kdas_tf.training.steps import replicas
+from kdas_tf.training.replicas import replicas
 
 CLASSES = 7
 SIZE = (16, 16)
@@ -151,7 +151,7 @@ def evaluation(tmp_path):
     batch, dataset = to_judge_by(4, [1] * 4)
     embedding = np.asarray(model.network(batch["image"]).embedding, np.float64)
     right = np.linalg.pinv(embedding) @ np.eye(CLASSES)[batch["label"]]
-    found = Evaluation(dataset, tmp_path, image_size=SIZE)
+    found = Evaluation(lambda share: dataset, tmp_path, image_size=SIZE)
     found.set_model(model)
     return found, {"right": right, "wrong": -right}
 

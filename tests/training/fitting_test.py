@@ -14,7 +14,7 @@ from kdas_tf.errors import Stopped, UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.heads import ReIDOutput
 from kdas_tf.training.board import Board
-from kdas_tf.training.checkpoints import Checkpoints, Position
+from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam
 from kdas_tf.training.steps import TrainingModel
@@ -38,7 +38,7 @@ class Linear(keras.Model):
         return ReIDOutput(features, features, self.dense(features))
 
 
-def batches(epoch, step):
+def batches(epoch, step, share):
     """Batches of numbers as a function of epoch and step, as the pipeline gives them."""
 
     def generate():
@@ -47,7 +47,7 @@ def batches(epoch, step):
             yield {"image": random.normal(size=(8, 5)).astype("float32"), "label": np.arange(8, dtype="int32") // 3}
 
     signature = {"image": tf.TensorSpec((8, 5), tf.float32), "label": tf.TensorSpec(8, tf.int32)}
-    return tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return tf.data.Dataset.from_generator(generate, output_signature=signature).rebatch(share.part(8))
 
 
 class Kill(keras.callbacks.Callback):
@@ -164,7 +164,7 @@ def test_a_run_that_diverges_names_the_step_and_keeps_the_checkpoint_before(tmp_
 
 
 def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path):
-    stop = StopOnSignal(Checkpoints(tmp_path, {}), Position(0), STEPS)
+    stop = StopOnSignal(Checkpoints(tmp_path, {}), STEPS)
 
     def enter():
         with stop.listening():

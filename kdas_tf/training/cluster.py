@@ -1,0 +1,134 @@
+"""Several machines: who belongs to a job, told by TF_CONFIG or SLURM."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from kdas_tf.errors import UserError
+
+JOBS = ("chief", "worker")
+"""Kinds of tasks of TF_CONFIG that train. The chief, or the first worker where there is none, writes."""
+
+FIRST_PORT, PORTS = 20_000, 12_000
+"""Under SLURM all workers of a job listen on one port of this range, which depends on the number of the job."""
+
+
+class Cluster(NamedTuple):
+    """The workers of a job.
+
+    Attributes:
+        addresses: {"chief" or "worker": host:port of each}.
+        job: kind of this process's task.
+        task: its number among them.
+    """
+
+    addresses: Mapping[str, tuple[str, ...]]
+    job: str
+    task: int
+
+    @property
+    def workers(self) -> int:
+        """Number of processes that train."""
+        return sum(len(addresses) for addresses in self.addresses.values())
+
+    def resolver(self, gpus: int) -> tf.distribute.cluster_resolver.ClusterResolver:
+        """What TensorFlow wants to know."""
+        return tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({job: list(addresses) for job, addresses in self.addresses.items()}),
+            task_type=self.job,
+            task_id=self.task,
+            num_accelerators={"GPU": gpus},
+            rpc_layer="grpc",
+        )
+
+
+def cluster_of(environment: Mapping[str, str]) -> Cluster | None:
+    """The cluster that the environment describes; None for a process on its own.
+
+    TF_CONFIG comes before SLURM's variables. Of those, the ones of a step count (`srun`), not of the batch script.
+
+    Args:
+        environment: `os.environ`.
+
+    Raises:
+        UserError: it describes no cluster that can train.
+    """
+    if environment.get("TF_CONFIG", "").strip():
+        found = _from_tf_config(environment["TF_CONFIG"])
+    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1") or 1) > 1:
+        found = _from_slurm(environment)
+    else:
+        return None
+    return found if found is not None and found.workers > 1 else None
+
+
+def _from_tf_config(text: str) -> Cluster | None:
+    expected = (
+        'Expected TF_CONFIG like {"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", '
+        '"index": 0}}'
+    )
+    try:
+        content = json.loads(text)
+        cluster = {str(job): tuple(map(str, addresses)) for job, addresses in content.get("cluster", {}).items()}
+        if not cluster:
+            return None
+        task = content["task"]
+        found = Cluster(cluster, str(task["type"]), int(task["index"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{expected}, got {text[:200]!r} ({type(error).__name__}: {error}).") from None
+    strangers = sorted(set(cluster) - set(JOBS))
+    if strangers:
+        raise UserError(f"{expected}, with {' and '.join(JOBS)} only, got {', '.join(strangers)}. Leave them out.")
+    if not 0 <= found.task < len(cluster.get(found.job, ())):
+        raise UserError(f"{expected}, but its task, {found.job} {found.task}, is not in its cluster.")
+    wrong = [address for addresses in cluster.values() for address in addresses if not re.search(r".:\d+$", address)]
+    if wrong:
+        raise UserError(f"{expected}, with a port in each address, got {wrong[0]!r}.")
+    return found
+
+
+def _from_slurm(environment: Mapping[str, str]) -> Cluster:
+    names = ("SLURM_PROCID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_ID")
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise UserError(f"Expected {', '.join(names)} from srun, but {missing[0]} is not set. See launch/slurm.sh.")
+    hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
+    if len(hosts) != int(environment["SLURM_STEP_NUM_TASKS"]):
+        raise UserError(
+            f"Expected one task on each node, got {environment['SLURM_STEP_NUM_TASKS']} tasks on {len(hosts)} nodes. "
+            "One process uses all GPUs of its node: give srun --ntasks-per-node=1."
+        )
+    port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS
+    return Cluster({"worker": tuple(f"{host}:{port}" for host in hosts)}, "worker", int(environment["SLURM_PROCID"]))
+
+
+def expand_hosts(text: str) -> list[str]:
+    """Writes out SLURM's list of nodes, in its order, which is that of the tasks.
+
+    `tf.distribute.cluster_resolver.SlurmClusterResolver` sorts names as text (n10 before n9), which is not the order
+    of the tasks, and it needs nvidia-smi.
+
+    Args:
+        text: such as "gpu[08-10,12],login".
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    hosts: list[str] = []
+    for part in re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", text):
+        match = re.fullmatch(r"([^\[\]]+)(?:\[([\d,-]+)\])?", part)
+        if match is None:
+            raise UserError(
+                f"Expected a list of nodes like gpu[01-03,7],login from SLURM, got {text!r}. Set TF_CONFIG."
+            )
+        prefix, ranges = match.groups()
+        for numbers in (ranges or "").split(","):
+            first, _, last = numbers.partition("-")
+            if not ranges:
+                hosts.append(prefix)
+            else:
+                hosts += [f"{prefix}{n:0{len(first)}d}" for n in range(int(first), int(last or first) + 1)]
+    return hosts
