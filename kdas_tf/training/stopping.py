@@ -10,7 +10,7 @@ import keras
 
 from kdas_tf.errors import Stopped
 from kdas_tf.training.checkpoints import Checkpoints, Position
-from kdas_tf.training.workers import all_values, own_number
+from kdas_tf.training.workers import all_values, number_of_workers, own_number
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -19,7 +19,7 @@ class StopOnSignal(keras.callbacks.Callback):
     Where no step was done since the last checkpoint it ends at once, for example while the first step is compiled.
     After the last step of an epoch, the network is judged before the epoch's own checkpoint is made, which may take
     minutes: this is broken off and done again when the run continues.
-    Of several machines, all end after the same step, even if only one is asked to.
+    Of several machines, all end after the same step, the one that runs or the first one, even if only one is asked to.
 
     Use it as a context around `fit`, as its last callback.
 
@@ -55,7 +55,8 @@ class StopOnSignal(keras.callbacks.Callback):
             signal.signal(signal.SIGTERM, previous)
 
     def _handle(self, number, frame) -> None:
-        if not self.unsaved or self.asked or (self.all_steps is not None and not self.checkpoints.saving):
+        nothing_to_save = not self.unsaved and number_of_workers(self.checkpoints.strategy) == 1
+        if nothing_to_save or self.asked or (self.all_steps is not None and not self.checkpoints.saving):
             raise Stopped
         self.asked = True
         print("\nasked to stop; saving after this step ...", file=sys.stderr, flush=True)
@@ -65,7 +66,7 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.unsaved = True
-        asked = all_values(self.model.distribute_strategy, [self.asked]).any()
+        asked = self._anyone_asked()
         if batch + 1 == self.steps_per_epoch:
             numbers = {name: float(value) for name, value in (logs or {}).items()}
             self.all_steps = Position(self.epoch, batch + 1, (), numbers)
@@ -77,8 +78,11 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.all_steps, self.unsaved = None, False
-        if self.asked:
+        if self._anyone_asked():
             raise Stopped
+
+    def _anyone_asked(self) -> bool:
+        return bool(all_values(self.checkpoints.strategy, [self.asked]).any())
 
     def _save(self, position: Position) -> None:
         self.check()

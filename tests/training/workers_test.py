@@ -13,7 +13,7 @@ from kdas_tf.errors import PeerLost, UserError
 from kdas_tf.training import workers
 from tests.training.jobs import Job
 
-EPOCHS = 5
+EPOCHS = 6
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def names(workdir):
 
 
 @pytest.mark.slow
-def test_a_job_that_loses_a_worker_and_starts_again_gives_what_one_process_gives(arguments, tmp_path):
+def test_a_job_that_is_killed_and_stopped_and_started_again_gives_what_one_process_gives(arguments, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     with Job([*arguments, f"--workdir={one}"], tmp_path, workers=1) as single:
         assert single.wait() == [0], single.said()
@@ -59,6 +59,13 @@ def test_a_job_that_loses_a_worker_and_starts_again_gives_what_one_process_gives
         job.processes[1].kill()
         assert job.wait() == [75, -9], job.said()
         assert "another machine of the job was lost" in job.said()[0]
+    killed_after = len(metrics(two))
+    with Job(command, tmp_path) as job:
+        job.wait_until(lambda: len(metrics(two)) > killed_after)
+        job.processes[1].terminate()  # not the one that writes
+        assert job.wait() == [75, 75], job.said()
+        assert all("stopped by SIGTERM. To continue: python -m kdas_tf.launch" in said for said in job.said())
+        assert "search: continuing after epoch" in job.said()[0]
     assert len(metrics(two)) < EPOCHS
     with Job(command, tmp_path) as again:
         assert again.wait() == [0, 0], again.said()
