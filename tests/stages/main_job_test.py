@@ -195,7 +195,7 @@ def test_teacher_of_another_run_is_taken_over_if_it_is_of_the_same_data(tmp_path
     (tmp_path / "data").mkdir()
     (tmp_path / "teacher").mkdir()
     save(ReIDData("made up", records_), tmp_path / "data" / "dataset.json")
-    common = {"workdir": tmp_path, "seed": 0, "strategy": None, "image_size": (32, 16)}
+    common = {"workdir": tmp_path, "seed": 0, "strategy": tf.distribute.get_strategy(), "image_size": (32, 16)}
 
     write_teacher(tmp_path / "fits", (6, 3))
     write_teacher(tmp_path / "other", (6, 4))
