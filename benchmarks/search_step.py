@@ -24,6 +24,9 @@ from processes import THREADS, peak_memory
 PEER = processes.ROOT.parent / "shared" / "peers" / "torch_supernet.py"
 SIZES = ("8 64 32 16 4", "16 128 64 16 8")
 REDUCTIONS = {8: (2, 4, 6), 6: (1, 3), 5: (1, 3), 4: (1, 3), 3: (1, 2)}  # the peer's rule
+PASSES = 5
+"""Forward passes that a pair of steps costs: with the gradients of weights 3 (each product, and one for either factor),
+with those of the alphas alone 2 (their own are small)."""
 PEER_LINE = re.compile(
     r"params (?P<params>[\d.]+)M first (?P<first>[\d.]+)s weight_step (?P<weight>[\d.]+)s "
     r"alpha_step (?P<alpha>[\d.]+)s rss (?P<rss>[\d.]+)GB"
@@ -40,6 +43,7 @@ def measure(size: tuple[int, ...], repeats: int, **options: Any) -> dict[str, fl
     """
     import tensorflow as tf
 
+    from kdas_tf.models.costs import multiply_adds
     from kdas_tf.models.networks import Supernet
     from kdas_tf.training.optimizers import adam, momentum_sgd
 
@@ -83,12 +87,25 @@ def measure(size: tuple[int, ...], repeats: int, **options: Any) -> dict[str, fl
             begin = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - begin)
+    memory = peak_memory()
+    operations = 2.0 * batch * multiply_adds(supernet, (height, width))
     return {
         "params": sum(variable.value.shape.num_elements() for variable in supernet.trainable_variables) / 1e6,
         "first": first,
+        "gflop": PASSES * operations / 1e9,
         **{name: statistics.median(values) for name, values in times.items()},
-        "rss": peak_memory() / 1e9,
+        "rss": memory / 1e9,
+        "product": speed_of_a_product(),
     }
+
+
+def speed_of_a_product(size: int = 4096, repeats: int = 5) -> float:
+    """GFLOP/s of a product of two large float32 matrices in this process: what the cores reach."""
+    import tensorflow as tf
+
+    matrix = tf.random.normal([size, size])
+    times = [processes.timed(lambda: tf.matmul(matrix, matrix).numpy())[0] for _ in range(repeats)]
+    return 2 * size**3 / statistics.median(times) / 1e9
 
 
 def run_ours(size: str, repeats: int) -> dict[str, float]:
@@ -151,6 +168,11 @@ def print_table(results: list[dict[str, Any]]) -> None:
             print(row.format("", "ratio", *(f"{ours[name] / peer[name]:.2f}" for name in columns)))
         elif result["peer_not_measured"] != "not asked for":
             print(f"{'':<16} peer    not measured: {result['peer_not_measured']}")
+        speed = ours["gflop"] / ours["pair"]
+        print(
+            f"{'':<16} {ours['gflop']:.1f} GFLOP in a pair, {speed:.0f} GFLOP/s; a large product reaches "
+            f"{ours['product']:.0f} ({speed / ours['product']:.0%})"
+        )
 
 
 def parse_size(text: str) -> str:

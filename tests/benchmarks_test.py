@@ -33,13 +33,14 @@ def test_a_search_step_is_timed_and_a_missing_peer_is_said_and_is_no_failure(tmp
     )
     assert result.returncode == 0, result.stderr
     *table, last = result.stdout.splitlines()
-    assert "not measured: no PyTorch" in table[-1]
+    assert "not measured: no PyTorch" in table[-2]
+    assert "GFLOP/s; a large product reaches" in table[-1]
     (measured,) = json.loads(last)["results"]
     assert measured["size"] == "4 64 32 4 2"
     assert measured["peer"] is None
     ours = measured["ours"]
     assert 0 < ours["weight"] < ours["pair"] < ours["first"]
-    assert ours["alpha"] > 0 and ours["rss"] > 0.1
+    assert ours["alpha"] > 0 and ours["rss"] > 0.1 and 0 < ours["gflop"] / ours["pair"] < ours["product"]
 
 
 @pytest.mark.parametrize("size", ["8 64 32 16", "8 64 32 16 x", ""])
