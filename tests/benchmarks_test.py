@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from kdas_tf.genotype import OPERATIONS, Genotype
+from kdas_tf.models.networks import Student
 from kdas_tf.models.resnet import ResNet
 from tests.build_test import ROOT
 
@@ -17,16 +19,21 @@ def benchmark(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+def without_packages(folder):
+    """An interpreter without PyTorch: -I -S sees no packages at all."""
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S -c "import torch"\n')
+    python.chmod(0o755)
+    return python
+
+
 def search_step(*arguments):
     return benchmark("search_step", *arguments)
 
 
 @pytest.mark.slow
 def test_a_search_step_is_timed_and_a_missing_peer_is_said_and_is_no_failure(tmp_path):
-    # Two cells, and an interpreter without PyTorch: -I -S sees no packages at all.
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S -c "import torch"\n')
-    python.chmod(0o755)
+    python = without_packages(tmp_path)
     (tmp_path / "peer.py").touch()
     result = search_step(
         "--sizes", "4 64 32 4 2", "--repeats", "1", "--peer", tmp_path / "peer.py", "--peer_python", python
@@ -192,3 +199,51 @@ def test_faults_are_of_stages_that_train():
     result = benchmark("faults", "--stages", "export")
     assert result.returncode == 2
     assert "invalid choice: 'export'" in result.stderr and "pretrain" in result.stderr
+
+
+@pytest.mark.slow
+def test_input_is_timed_and_a_missing_dataloader_is_said_and_is_no_failure(tmp_path):
+    result = benchmark("input_pipeline", "--quick", "--no_steps", "--peer_python", without_packages(tmp_path))
+    assert result.returncode == 0, result.stderr
+    *table, last = result.stdout.splitlines()
+    (measured,) = json.loads(last)["results"]
+    assert "peer" not in measured
+    assert any("DataLoader" in line and "not measured: no torch" in line for line in table)
+    for row in ("decode_tensorflow", "decode_pillow", "files", "kept"):
+        assert measured[row]["images_per_second"] > 0 and measured[row]["cpu_ms"] > 0
+
+
+@pytest.mark.slow
+def test_a_training_step_is_timed_and_its_operations(tmp_path):
+    result = benchmark("train_step", "--quick", "--peer_python", without_packages(tmp_path))
+    assert result.returncode == 0, result.stderr
+    content = json.loads(result.stdout.splitlines()[-1])
+    (measured,) = content["results"]
+    assert measured["peer"] is None and "no torch" in measured["peer_not_measured"]
+    assert 0 < measured["ours"]["seconds"] < measured["ours"]["first"]
+    # 2 cells: a normal one of 6 channels at a quarter of 32x16, a reduction to 12 channels, and its inner edges.
+    cases = {tuple(each["case"]) for each in content["operations"]}
+    assert {case[1:5] for case in cases} == {(6, 8, 4, 1), (12, 8, 4, 2), (12, 4, 2, 1)}
+    assert all(0 < each["forward"] for each in content["operations"])
+
+
+def test_a_student_s_weights_are_handed_to_the_peer_each_once(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    arrays = importlib.import_module("student_weights").arrays
+    pairs = [(name, source) for name in OPERATIONS for source in (0, 1)]
+    student = Student(
+        Genotype(tuple(pairs[:8]), tuple(pairs[8:])), 5, image_size=(32, 16), channels=6, cells=2, reductions=(1,)
+    )
+    # PyTorch's BN neck has an offset, which is not trained.
+    numbers = sum(array.size for array in arrays(student)) - student.head.neck.gamma.shape[0]
+    assert numbers == sum(weight.value.shape.num_elements() for weight in student.weights)
+
+
+@pytest.mark.slow
+def test_the_teacher_s_part_of_a_step_is_timed():
+    result = benchmark("teacher_share", "--quick", "--repeats", "1")
+    assert result.returncode == 0, result.stderr
+    (measured,) = json.loads(result.stdout.splitlines()[-1])["results"]
+    assert set(measured["passes"]) == {"table", "one_pass", "two_passes", "folded", "bfloat16"}
+    assert measured["passes"]["two_passes"]["difference"] < 1e-4
+    assert 0 < measured["step"]["labels"]["seconds"]
