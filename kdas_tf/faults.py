@@ -24,8 +24,9 @@ def explain(error: BaseException, stage: str, arguments: Mapping[str, Any]) -> s
     Returns:
         None if the error is of another kind.
     """
-    number, text = getattr(error, "errno", None), " ".join(str(error).split())
-    what = getattr(error, "filename", None) or text[:200]
+    number = getattr(error, "errno", None)
+    text = " ".join(str(error).partition("In call to configurable")[0].split())  # gin adds which call it came through
+    what = getattr(error, "filename", None) or re.sub(r"^\[Errno \d+\] ", "", text)[:200]
     if number in NO_ROOM or "No space left on device" in text or "File too large" in text:
         return (
             f"Expected room on the disk for what the stage {stage} writes, but there is none left ({what}). Make room, "

@@ -4,9 +4,17 @@ import contextlib
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+"""What may come out of reading a file of JSON, NumPy or HDF5 that is damaged, or holds other things than expected."""
 
 
 @contextlib.contextmanager

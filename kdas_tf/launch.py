@@ -247,7 +247,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("gin_param", [], "A binding, NAME=VALUE; several may be given.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_string("data_dir", None, "Folder of the data set; rendered people without it.", flag_values=values)
-    what = "Network to judge or export: folder of a stage, or a SavedModel."
+    what = "Network to judge or export: folder of a stage or of a SavedModel, or (to judge) an .onnx or .tflite file."
     flags.DEFINE_string("model", None, what, flag_values=values)
     flags.DEFINE_string("embeddings", None, "File of embeddings to judge, an .npz.", flag_values=values)
     flags.DEFINE_integer("seed", None, "Seed of everything random.", lower_bound=0, flag_values=values)
@@ -271,14 +271,18 @@ def stage_arguments_of(values: flags.FlagValues) -> dict[str, str]:
     Raises:
         UserError: there is no such file or folder.
     """
-    kinds = {"data_dir": "the folder of a data set", "model": "the folder of a network", "embeddings": "a file"}
+    kinds = {
+        "data_dir": ("the folder of a data set", Path.is_dir, "is no folder"),
+        "model": ("the folder of a network, or an exported file", Path.exists, "does not exist"),
+        "embeddings": ("a file", Path.is_file, "is no file"),
+    }
     given = {}
-    for name, kind in kinds.items():
+    for name, (kind, fits, otherwise) in kinds.items():
         value: str | None = values[name].value
         if value is not None:
             path = Path(value).expanduser().absolute()
-            if not (path.is_file() if kind == "a file" else path.is_dir()):
-                raise UserError(f"Expected --{name} to be {kind}, but {path} is no {kind.split()[1]}.")
+            if not fits(path):
+                raise UserError(f"Expected --{name} to be {kind}, but {path} {otherwise}.")
             given[name] = str(path)
     return given
 

@@ -35,6 +35,7 @@ RANGES = {
     "measured_batches": COUNT,
     **dict.fromkeys(("image_size", "teacher_image_size"), SIZE),
     **dict.fromkeys(("seed", "seeds", "reductions", "alpha_warmup_epochs", "max_skip", "shown_queries"), NOT_NEGATIVE),
+    **dict.fromkeys(("chosen_seed", "size_tolerance"), NOT_NEGATIVE),
     **dict.fromkeys(("beta_weight", "budget_weight", "padding", "weight_decay", "start_epoch"), NOT_NEGATIVE),
     **dict.fromkeys(("final_learning_rate", "distillation_weight", "triplet_weight", "margin"), NOT_NEGATIVE),
     **dict.fromkeys(("label_smoothing", "drop_path", "momentum", "beta_1", "beta_2"), SHARE),

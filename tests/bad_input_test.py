@@ -1,6 +1,7 @@
 """What a user can get wrong: each is one line that says what is wrong, exit code 2, and an untouched workdir.
 
-Every case is a command line in which DIR stands for a folder of bad files and RUN for the workdir. Cases without data
+Every case is a command line in which DIR stands for a folder of bad files; NAME=VALUE before it are variables of the
+environment. Cases without data
 are refused before anything is written. The others find a workdir whose data stage is done: what they leave is what was
 there, the configuration of the last command and the name of the process that used it.
 """
@@ -8,8 +9,11 @@ there, the configuration of the last command and the name of the process that us
 import json
 import os
 import pickle
+import shutil
 import zipfile
+from unittest import mock
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +21,8 @@ from PIL import Image
 from kdas_tf import genotype as g
 from kdas_tf import launch
 from kdas_tf.data.records import Record, ReIDData, save
+from kdas_tf.models import saved
+from kdas_tf.models.networks import Student
 
 SEARCH = ["--gin_file=gin/search.gin", "--gin_file=gin/scale/tiny.gin"]
 BASELINE = ["--gin_file=gin/baseline.gin", "--gin_file=gin/scale/tiny.gin"]
@@ -24,6 +30,7 @@ TRAIN = ["--gin_file=gin/train.gin", "--gin_file=gin/scale/tiny.gin"]
 PRETRAIN = ["--gin_file=gin/pretrain.gin", "--gin_file=gin/scale/tiny.gin", "--gin_param=ARCHITECTURE='ResNet18'"]
 EVALUATE = ["--gin_file=gin/evaluate.gin"]
 EXPORT = ["--gin_file=gin/export.gin"]
+TABLE = ["--gin_file=gin/table1.gin", "--gin_file=gin/scale/tiny.gin"]
 IDENTITIES, IMAGES = 8, 4
 CELL = [["skip_connect", 0], ["skip_connect", 1]] * 4
 
@@ -88,6 +95,14 @@ def write_arrays(folder):
     np.savez(folder / "nan.npz", images=names, logits=logits * np.nan)
     np.savez(folder / "flat.npz", images=names, logits=logits.ravel())
     np.savez(folder / "nameless.npz", logits=logits)
+    np.savez_compressed(folder / "damaged.npz", images=names, logits=np.random.default_rng(0).normal(size=logits.shape))
+    damaged = bytearray((folder / "damaged.npz").read_bytes())
+    damaged[600:700] = bytes(100)
+    (folder / "damaged.npz").write_bytes(damaged)
+    with zipfile.ZipFile(folder / "bomb.npz", "w") as archive:  # says that it holds 4 petabytes
+        for name in ("images", "logits"):
+            header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,), }".ljust(117) + b"\n"
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     np.savez(folder / "pickled.npz", images=np.array([Evil()], object), logits=logits)
     (folder / "evil.npz").write_bytes(pickle.dumps(Evil()))
     with zipfile.ZipFile(folder / "outside.npz", "w") as archive:
@@ -111,6 +126,21 @@ def write_networks(folder):
     network("kind", json.dumps({"kind": "os.system", "config": {"command": "true"}, "image_size": [32, 16]}))
     network("damaged", '{"kind": ')
     network("deep", "[" * 200_000)
+    small = Student(g.DARTS_V2, 3, image_size=(32, 16), channels=4, cells=1, reductions=(0,))
+    saved.save(small, folder / "small", image_size=(32, 16))
+    shutil.copytree(folder / "small", folder / "other_shape")
+    described = (folder / "small" / saved.INDEX).read_text()
+    (folder / "other_shape" / saved.INDEX).write_text(described.replace('"channels": 4', '"channels": 8'))
+    shutil.copytree(folder / "small", folder / "huge_number")
+    (folder / "huge_number" / saved.INDEX).write_text(described.replace("32,", "1e400,"))
+    for name in ("evil.h5", "evil.weights.h5", "evil.onnx", "evil.tflite"):
+        (folder / name).write_bytes(pickle.dumps(Evil()))
+    (folder / "pickled_model").mkdir()
+    (folder / "pickled_model" / "saved_model.pb").write_bytes(pickle.dumps(Evil()))
+    trace = os.environ["KDAS_TRACE"]
+    code = keras.layers.Lambda(lambda x, trace=trace: (__import__("os").system(f"touch {trace!r}"), x)[1])
+    keras.Sequential([keras.Input((2,)), code, keras.layers.Dense(1)]).save(folder / "lambda.keras")
+    os.remove(trace)  # making it has run it
     network("weights", json.dumps({"kind": "ResNet", "config": {"depth": 18, **config}, "image_size": [32, 16]}))
     (folder / "other_classes").mkdir()
     np.save(folder / "other_classes" / "logits.npy", np.zeros((IDENTITIES * IMAGES, IDENTITIES + 1), "float32"))
@@ -127,6 +157,8 @@ def param(text):
     return f"--gin_param={text}"
 
 
+STEP = ["SLURM_PROCID=0", "SLURM_STEP_NUM_TASKS=2", "SLURM_STEP_NODELIST=a[1-2]", "SLURM_JOB_ID=7"]
+
 BEFORE_ANYTHING = [
     # flags
     ([*SEARCH, "--seed=1.5"], "--seed=1.5"),
@@ -139,7 +171,7 @@ BEFORE_ANYTHING = [
     ([*SEARCH, "--data_dir=DIR/list.json"], "list.json is no folder"),
     ([*SEARCH, "--data_dir=DIR/loop"], "loop is no folder"),
     ([*SEARCH, "--model=DIR/kind"], "none reads it"),
-    ([*EVALUATE, "--model=DIR/nowhere"], "Expected --model to be the folder of a network"),
+    ([*EVALUATE, "--model=DIR/nowhere"], "Expected --model to be the folder of a network, or an exported file, but"),
     ([*EVALUATE, "--embeddings=DIR/empty"], "empty is no file"),
     ([*SEARCH, "--workdirs=x"], "Unknown command line flag 'workdirs'"),
     ([*SEARCH, "search"], "Expected only flags, got 'search'"),
@@ -168,6 +200,36 @@ BEFORE_ANYTHING = [
     ([*SEARCH, param("search.run.seed=3")], "Give --seed instead"),
     ([*SEARCH, param("search.run.keep_checkpoints=3")], "Give launch.run.keep_checkpoints instead"),
     ([*SEARCH, param("search.run.temperature=1.0")], "temperature to be of type"),
+    ([*SEARCH, param("search.run.image_cache_gb=2.0")], "Give launch.run.image_cache_gb instead"),
+    ([*SEARCH, param("launch.run.image_cache_gb='8'")], "image_cache_gb to be of type float, got '8'"),
+    ([*SEARCH, param("launch.run.image_cache_gb=True")], "got True"),
+    ([*SEARCH, param("launch.run.deterministic='no'")], "deterministic to be of type bool, got 'no'"),
+    ([*SEARCH, param("search.run.rematerialize=1")], "rematerialize to be of type bool, got 1"),
+    ([*SEARCH, param("search.run.synchronized_batch_norm='yes'")], "to be of type bool, got 'yes'"),
+    ([*SEARCH, param("teacher.run.synchronized_batch_norm=None")], "to be of type bool, got None"),
+    ([*TRAIN, param("train.run.synchronized_batch_norm=0")], "to be of type bool, got 0"),
+    ([*TABLE, param("table.run.seeds=3")], "table.run.seeds to be of type"),
+    ([*TABLE, param("table.run.rows='dynamic'")], "table.run.rows to be of type"),
+    ([*TABLE, param("table.run.search_temperatures=(1, 2)")], "search_temperatures to be of type"),
+    # what says which machines train together
+    *(
+        ([*settings, *SEARCH], expected)
+        for settings, expected in [
+            (["TF_CONFIG={"], "Expected TF_CONFIG like"),
+            (["TF_CONFIG=" + "[" * 100_000], "RecursionError"),
+            (
+                ['TF_CONFIG={"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1e400}}'],
+                "infin",
+            ),
+            (['TF_CONFIG={"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}'], "got 'a'"),
+            (["SLURM_STEP_NUM_TASKS=two"], "SLURM_PROCID is not set"),
+            ([*STEP, "SLURM_STEP_NUM_TASKS=two"], "Expected SLURM_STEP_NUM_TASKS from srun to be a number, got 'two'"),
+            ([*STEP, "SLURM_PROCID=-1"], "Expected SLURM_PROCID from srun to be a number, got '-1'"),
+            ([*STEP, "SLURM_PROCID=2"], "Expected SLURM_PROCID below the number of tasks, 2, got 2"),
+            ([*STEP, "SLURM_STEP_NODELIST=a[1-"], "Expected a list of nodes like"),
+            ([*STEP, "SLURM_STEP_NODELIST=a[,]"], "Expected a list of nodes like"),
+        ]
+    ),
     # bindings: ranges
     *(
         ([*files, param(f"{name}={value}")], f"Expected {shown} to be {expected}")
@@ -208,6 +270,9 @@ BEFORE_ANYTHING = [
             (SEARCH, "RENDERED_IDENTITIES", "synthetic.write_dataset.train_identities", 0, "at least 1"),
             (TRAIN, "TRAIN_EPOCHS", "train.run.epochs", 0, "at least 1"),
             (TRAIN, "JUDGE_EVERY", "train.run.judge_every", 0, "at least 1"),
+            (TABLE, "table.run.seeds", "table.run.seeds", "(0, -1)", "at least 0"),
+            (TABLE, "table.run.chosen_seed", "table.run.chosen_seed", -1, "at least 0"),
+            (TABLE, "table.run.size_tolerance", "table.run.size_tolerance", -0.1, "at least 0"),
             (TRAIN, "train.run.drop_path", "train.run.drop_path", 1.0, "at least 0 and below 1"),
             (EVALUATE, "evaluate.run.batch_size", "evaluate.run.batch_size", 0, "at least 1"),
             (EXPORT, "export.run.max_pixels", "export.run.max_pixels", 0, "at least 1"),
@@ -251,6 +316,7 @@ WITH_DATA = [
     ),
     ([*BASELINE, param("ARCHITECTURE='ResNet19'")], "Expected an architecture to be one of ResNet18"),
     ([*BASELINE, param("train.run.pretrained='DIR/damaged'")], "cannot be read"),
+    ([*BASELINE, param("train.run.pretrained='DIR/small'")], "not of the same architecture"),
     # teachers
     *(
         ([*SEARCH, param(f"teacher.run.logits='DIR/{file}'")], expected)
@@ -260,6 +326,8 @@ WITH_DATA = [
             ("nan.npz", "with values that are not finite"),
             ("flat.npz", "got shape (256,)"),
             ("nameless.npz", "images"),
+            ("damaged.npz", "cannot be read"),
+            ("bomb.npz", "cannot be read"),
             ("pickled.npz", "Object arrays cannot be loaded when allow_pickle=False"),
             ("evil.npz", "cannot be read"),
             ("outside.npz", "cannot be read"),
@@ -275,6 +343,16 @@ WITH_DATA = [
     ([*SEARCH, param("teacher.run.reuse='DIR/deep_teacher'")], "nested too deeply"),
     ([*SEARCH, param("teacher.run.view='mirrored'")], "Expected teacher.run.view to be one of"),
     ([*SEARCH, param("BACKBONE='ResNet49'")], "ResNet49"),
+    *(
+        ([*SEARCH, param(f"BACKBONE_WEIGHTS='DIR/{file}'")], expected)
+        for file, expected in [
+            ("nowhere.h5", "there is no file"),
+            ("evil.h5", "do not fit MobileNetV2 without top"),
+            ("evil.weights.h5", "do not fit MobileNetV2 without top"),
+            ("lambda.keras", "do not fit MobileNetV2 without top"),
+            ("small/network.weights.h5", "do not fit MobileNetV2 without top"),
+        ]
+    ),
     # what is judged
     *(
         ([*EVALUATE, f"--embeddings=DIR/{file}"], expected)
@@ -284,6 +362,7 @@ WITH_DATA = [
             ("wide.npz", "5"),
             ("infinite.npz", "finite"),
             ("evil.npz", "another kind of file"),
+            ("bomb.npz", "it lacks"),
             ("pickled.npz", "it lacks"),
         ]
     ),
@@ -291,11 +370,36 @@ WITH_DATA = [
     ([*EVALUATE, "--model=DIR/damaged"], "cannot be read"),
     ([*EVALUATE, "--model=DIR/deep"], "nested too deeply"),
     ([*EVALUATE, "--model=DIR/weights"], "cannot be loaded"),
+    ([*EVALUATE, "--model=DIR/other_shape"], "cannot be loaded"),
+    ([*EVALUATE, "--model=DIR/huge_number"], "cannot be read"),
+    ([*EVALUATE, "--model=DIR/lambda.keras"], "cannot be read"),
+    ([*EVALUATE, "--model=DIR/evil.onnx"], "cannot be loaded"),
+    ([*EVALUATE, "--model=DIR/evil.tflite"], "cannot be loaded"),
+    ([*EVALUATE, "--model=DIR/pickled_model", param("evaluate.run.image_size=(32, 16)")], "it cannot be loaded"),
     ([*EVALUATE, "--model=DIR/empty"], "empty"),
-    ([*EXPORT, "--model=DIR/kind"], "os.system"),
     # images to pre-train on
     ([*PRETRAIN, "--data_dir=DIR/empty"], "empty"),
     ([*PRETRAIN, "--data_dir=DIR/classes"], "classes"),
+    ([*PRETRAIN, "--data_dir=DIR/empty", param("pretrain.run.source='web'")], "to be one of folder, tfds, got 'web'"),
+    ([*PRETRAIN, "--data_dir=DIR/classes", param("pretrain.run.held_out=1.0")], "held_out between 0 and 1"),
+]
+
+WITH_TEACHER = [
+    (SEARCH, "Expected 32 readable images, as when they were verified, but 32 no longer are"),
+    # networks that cannot be
+    ([*SEARCH, param("CELLS=1"), param("REDUCTIONS=(5,)")], "reductions"),
+    ([*SEARCH, param("STEM='inet5'")], "inet5"),
+    ([*SEARCH, param("IMAGE_SIZE=(8, 8)")], "cuts its input into 4 strips and needs as many rows, got 2"),
+    ([*SEARCH, param("search.run.partial_channels=3")], "partial_channels"),
+    ([*SEARCH, param("search.run.alpha_warmup_epochs=2")], "alpha_warmup_epochs from 0 to 1"),
+    ([*SEARCH, param("search.run.parameter_budget=1.0")], "Expected a parameter_budget above"),
+    # rows of a table
+    ([*TABLE, param("table.run.seeds=()")], "seeds to be different whole numbers"),
+    ([*TABLE, param("table.run.seeds=(1, 1)")], "seeds to be different whole numbers"),
+    ([*TABLE, param("table.run.rows=('best',)")], "got 'best'"),
+    ([*TABLE, param("table.run.chosen='best'")], "best"),
+    ([*TABLE, param("HAND_MADE=('DIR/cycle.json',)")], "to be an earlier node"),
+    ([*EXPORT, "--model=DIR/kind"], "os.system"),
 ]
 
 
@@ -310,9 +414,11 @@ def files_of(workdir):
 
 def refused(arguments, bad, workdir, capfd):
     """Runs a command that must be refused; returns its line."""
-    flags = [argument.replace("DIR", str(bad)) for argument in arguments]
+    settings = dict(argument.split("=", 1) for argument in arguments if argument.startswith(("TF_CONFIG=", "SLURM_")))
+    flags = [argument.replace("DIR", str(bad)) for argument in arguments if argument.split("=")[0] not in settings]
     capfd.readouterr()
-    assert launch.main([*flags, "--num_devices=1", f"--workdir={workdir}"]) == 2
+    with mock.patch.dict(os.environ, settings):
+        assert launch.main([*flags, "--num_devices=1", f"--workdir={workdir}"]) == 2
     output, error = capfd.readouterr()
     lines = [line for line in error.splitlines() if not line.startswith("WARNING")]
     assert len(lines) == 1 and lines[0].startswith("error: "), error
@@ -338,10 +444,11 @@ def workdir(tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("arguments", "expected"), WITH_DATA, ids=lambda value: str(value)[-60:])
+@pytest.mark.parametrize(("arguments", "expected"), [*WITH_DATA, *WITH_TEACHER], ids=lambda value: str(value)[-60:])
 def test_a_file_or_number_that_does_not_fit_leaves_the_workdir_as_it_was(arguments, expected, bad, workdir, capfd):
-    if arguments[0] == BASELINE[0]:  # its teacher is done, too
+    if (arguments, expected) in WITH_TEACHER or arguments[0] == BASELINE[0]:  # their teacher is done, too
         (workdir / "teacher").mkdir()
+        np.save(workdir / "teacher" / "logits.npy", np.zeros((IDENTITIES * IMAGES, IDENTITIES), "float32"))
         (workdir / "teacher" / "teacher.json").write_text(json.dumps({"kind": "table"}))
     before = files_of(workdir)
     assert expected in refused(arguments, bad, workdir, capfd)

@@ -221,6 +221,7 @@ def test_a_fault_of_the_machine_is_one_line_and_exit_code_2_and_the_same_command
     assert run("--gin_param=kdas_fake_second.run.full=True") == 2
     error = capfd.readouterr().err
     assert "Expected room on the disk for what the stage kdas_fake_second writes" in error and error.count("\n") == 1
+    assert "none left (No space left on device). Make room" in error
     assert run("--gin_param=kdas_fake_second.run.full=True") == 2
     assert "kdas_fake_first: done before" in capfd.readouterr().out
 

@@ -152,7 +152,7 @@ def load(path: str | os.PathLike) -> ClassData:
         )
         skipped = tuple((str(file), str(reason)) for file, reason in content["skipped"])
         return ClassData(str(content["name"]), classes, train, val, skipped)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except files.DAMAGE as error:
         raise UserError(
             f"Expected the index of a folder of class folders in {path}, but it cannot be read "
             f"({type(error).__name__}: {error}). Delete that file and run the stage again."

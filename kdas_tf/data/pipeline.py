@@ -178,6 +178,12 @@ def ordered_batches(records: Sequence[Record], *, image_size: tuple[int, int], b
     return _finish(dataset.batch(batch_size))
 
 
+_UNREADABLE = (
+    *(tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnknownError),
+    *(tf.errors.PermissionDeniedError, tf.errors.DataLossError),
+)
+
+
 @contextlib.contextmanager
 def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
     """Turns TensorFlow's error about an image it cannot read into a `UserError` that names the file.
@@ -194,7 +200,7 @@ def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
     """
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnknownError) as error:
+    except _UNREADABLE as error:
         paths = [record.path for record in records]
         damaged = [(path, damage) for path, damage in zip(paths, verify.damage_of(paths), strict=True) if damage]
         if not damaged:

@@ -73,7 +73,7 @@ def load(path: str | os.PathLike) -> ReIDData:
         }
         skipped = tuple((str(file), str(reason)) for file, reason in content["skipped"])
         return ReIDData(str(content["name"]), **splits, skipped=skipped)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except files.DAMAGE as error:
         raise UserError(
             f"Expected the index of a data set in {path}, which the data stage writes, but it cannot be read "
             f"({type(error).__name__}: {error}). Delete the folder {Path(path).parent} and run the data stage again."

@@ -120,7 +120,7 @@ def load(path: str | os.PathLike) -> VerificationResult:
             points=tuple(Point(*(float(point[name]) for name in Point._fields)) for point in content["points"]),
             curve=tuple(Point(*values) for values in zip(*numbers, strict=True)),
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except files.DAMAGE as error:
         raise UserError(
             f"Expected thresholds in {path}, written by an evaluation with verification, but they cannot be read "
             f"({type(error).__name__}: {' '.join(str(error).split())}). Evaluate again."

@@ -1,7 +1,6 @@
 """Trained networks on disk: what they are as JSON, and their weights."""
 
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def describe(folder: str | os.PathLike) -> dict[str, Any]:
         content = files.read_json(path)
         kind, config, (height, width) = content["kind"], dict(content["config"]), content["image_size"]
         return {"kind": str(kind), "config": config, "image_size": (int(height), int(width))}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except files.DAMAGE as error:
         raise UserError(
             f"Expected a trained network in {folder}, with {INDEX} and {WEIGHTS}, but {path} cannot be read "
             f"({type(error).__name__}: {error})."
@@ -68,7 +67,7 @@ def load(folder: str | os.PathLike) -> keras.Model:
         network = KINDS[content["kind"]](**content["config"])
         network.load_weights(Path(folder) / WEIGHTS)
         return network
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except files.DAMAGE as error:
         raise UserError(
             f"The network in {folder} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:300]}). "
             "Run the stage that made it again."

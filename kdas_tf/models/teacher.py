@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from kdas_tf.errors import UserError
+from kdas_tf.files import DAMAGE
 from kdas_tf.models.heads import ReIDHead
 
 _RESNET_LAST_STAGE = "conv5_block1_"
@@ -102,12 +102,20 @@ def _make_backbone(constructor, weights, image_size, arguments) -> keras.Model:
         )
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"keras.applications cannot make the teacher's backbone: {_first_line(error)}") from error
+    except Exception as error:
+        if type(error) is not Exception or path is not None or weights is None:  # what Keras' download raises
+            raise
+        raise UserError(
+            f"Expected the ImageNet weights of {constructor.__name__} to be downloaded by Keras, but: "
+            f"{_first_line(error)}. Download that file where there is a network and give it, "
+            "--gin_param=\"BACKBONE_WEIGHTS='FILE'\", or start from nothing with --gin_param='BACKBONE_WEIGHTS=None'."
+        ) from error
     if path is not None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # one a layer, before the error that says the same
                 backbone.load_weights(path)
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise UserError(
                 f"The weights in {path} do not fit {constructor.__name__} without top: {_first_line(error)}"
             ) from error
@@ -184,7 +192,7 @@ def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequen
             names = [str(name) for name in arrays["images"]]
             logits = np.asarray(arrays["logits"], np.float32)
             columns = [int(i) for i in arrays["identities"]] if "identities" in arrays else sorted(identities)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, MemoryError) as error:  # a few bytes can claim to hold terabytes
         raise UserError(
             f"Expected {path} to be an .npz file with `images` and `logits`, but it cannot be read: "
             f"{_first_line(error)}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kdas_tf import schedules
+from kdas_tf import genotype, schedules
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation.comparison import NUMBERS, Numbers
 from kdas_tf.models import baselines
@@ -137,6 +137,8 @@ def _hand_made_row(architecture: str) -> Row:
             f"Expected table.run.hand_made to list names out of {', '.join(baselines.NAMES)}, genotype.json files or "
             f"{baselines.TEACHER}NAME, got {architecture!r}."
         )
+    if architecture not in baselines.NAMES and path.is_file():
+        genotype.load(path)  # refuses a damaged one before hours of searches
     name = path.stem if path.suffix == ".json" else architecture.replace(":", "_")
     return Row(name, _title(name), "hand-made", architecture=architecture)
 

@@ -187,7 +187,8 @@ def run(
         )
     print(f"search: supernet of {cells} cells, {trainable_parameters(supernet) / 1e6:.2f} M parameters", flush=True)
 
-    first = list(itertools.islice(batches(0), measured_batches))
+    with naming_damaged_images(data.train):
+        first = list(itertools.islice(batches(0), measured_batches))
     board = Board(workdir / "tensorboard" / "search", first[0]["train"], strategy=strategy)
     log = ArchitectureLog(supernet, board, student, picture_every=picture_every, max_skip=max_skip)
     drop = DiscretizationLog(

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,10 +190,11 @@ def clean_logits(network: Network, data: ReIDData, image_size: tuple[int, int]) 
     report = progress_line("teacher: clean view of the training images")
     predict = network.predict_on_batch if isinstance(network, keras.Model) else network
     parts, done = [], 0
-    for batch in ordered_batches(data.train, image_size=image_size, batch_size=64):
-        parts.append(np.asarray(predict(batch["image"]).logits))
-        done += len(parts[-1])
-        report(done, len(data.train))
+    with naming_damaged_images(data.train):
+        for batch in ordered_batches(data.train, image_size=image_size, batch_size=64):
+            parts.append(np.asarray(predict(batch["image"]).logits))
+            done += len(parts[-1])
+            report(done, len(data.train))
     return np.concatenate(parts)
 
 
@@ -218,7 +218,7 @@ def _copy(source: Path, folder: Path, *, images: int, identities: int) -> None:
             found = np.load(source / TABLE, mmap_mode="r", allow_pickle=False).shape
         else:
             found = (images, saved.describe(source)["config"]["num_identities"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except files.DAMAGE as error:
         raise UserError(
             f"Expected teacher.run.reuse to be the teacher folder of a finished run, but {source} cannot be read "
             f"({type(error).__name__}: {error})."
@@ -243,7 +243,7 @@ def load(workdir: Path) -> keras.Model | TeacherTable:
         if content["kind"] == "table":
             return TeacherTable(np.load(folder / TABLE, allow_pickle=False), name="teacher")
         return saved.load(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except files.DAMAGE as error:
         raise UserError(
             f"The teacher in {folder} cannot be read ({type(error).__name__}: {error}). "
             "Delete that folder and run the teacher stage again."

@@ -144,7 +144,7 @@ class MetricsFile(OnFirstWorker):
         super().__init__()
         self.path = path
         self.stage = stage
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         kept = "".join(line + "\n" for line in before.splitlines() if not self._is_redone(line, start_epoch))
         if kept != before:
             with files.replacing(path) as partial:

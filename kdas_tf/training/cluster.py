@@ -58,7 +58,7 @@ def cluster_of(environment: Mapping[str, str]) -> Cluster | None:
     """
     if environment.get("TF_CONFIG", "").strip():
         found = _from_tf_config(environment["TF_CONFIG"])
-    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1") or 1) > 1:
+    elif environment.get("SLURM_STEP_NUM_TASKS", "").strip() not in ("", "1"):
         found = _from_slurm(environment)
     else:
         return None
@@ -77,7 +77,7 @@ def _from_tf_config(text: str) -> Cluster | None:
             return None
         task = content["task"]
         found = Cluster(cluster, str(task["type"]), int(task["index"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f"{expected}, got {text[:200]!r} ({type(error).__name__}: {error}).") from None
     strangers = sorted(set(cluster) - set(JOBS))
     if strangers:
@@ -95,14 +95,23 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
     missing = [name for name in names if not environment.get(name)]
     if missing:
         raise UserError(f"Expected {', '.join(names)} from srun, but {missing[0]} is not set. See launch/slurm.sh.")
+    numbers = {name: environment[name].strip() for name in names if name != "SLURM_STEP_NODELIST"}
+    for name, text in numbers.items():
+        if not text.isdecimal():
+            raise UserError(
+                f"Expected {name} from srun to be a number, got {text!r}. Set TF_CONFIG, or start it by srun."
+            )
+    process, tasks, job = map(int, numbers.values())
     hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
-    if len(hosts) != int(environment["SLURM_STEP_NUM_TASKS"]):
+    if len(hosts) != tasks:
         raise UserError(
-            f"Expected one task on each node, got {environment['SLURM_STEP_NUM_TASKS']} tasks on {len(hosts)} nodes. "
+            f"Expected one task on each node, got {tasks} tasks on {len(hosts)} nodes. "
             "One process uses all GPUs of its node: give srun --ntasks-per-node=1."
         )
-    port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS
-    return Cluster({"worker": tuple(f"{host}:{port}" for host in hosts)}, "worker", int(environment["SLURM_PROCID"]))
+    if process >= tasks:
+        raise UserError(f"Expected SLURM_PROCID below the number of tasks, {tasks}, got {process}. Start it by srun.")
+    port = FIRST_PORT + job % PORTS
+    return Cluster({"worker": tuple(f"{host}:{port}" for host in hosts)}, "worker", process)
 
 
 def expand_hosts(text: str) -> list[str]:
@@ -118,8 +127,9 @@ def expand_hosts(text: str) -> list[str]:
         UserError: it cannot be read.
     """
     hosts: list[str] = []
-    for part in re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", text):
-        match = re.fullmatch(r"([^\[\]]+)(?:\[([\d,-]+)\])?", part)
+    parts = re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", text)
+    for part in parts if ",".join(parts) == text else [text]:
+        match = re.fullmatch(r"([^\[\]]+)(?:\[(\d{1,9}(?:-\d{1,9})?(?:,\d{1,9}(?:-\d{1,9})?)*)\])?", part)
         if match is None:
             raise UserError(
                 f"Expected a list of nodes like gpu[01-03,7],login from SLURM, got {text!r}. Set TF_CONFIG."

@@ -3,7 +3,9 @@
 import concurrent.futures
 import functools
 import os
+import re
 import signal
+import time
 
 import keras
 import numpy as np
@@ -146,6 +148,30 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(undisturbed,
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     assert [(tmp_path / str(seed) / "metrics.jsonl").read_text() == logged for seed in (0, 1)] == [True, False]
+
+
+def test_a_clock_that_goes_back_by_a_day_in_the_middle_of_a_run_changes_nothing(
+    undisturbed, tmp_path, monkeypatch, capfd
+):
+    class SetBack(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.optimizer.iterations == STEPS + 2:
+                now = time.time_ns
+                monkeypatch.setattr(time, "time", lambda: now() / 1e9 - 86_400)
+                monkeypatch.setattr(time, "time_ns", lambda: now() - 86_400 * 10**9)
+
+    (whole, logged), strategy, before = undisturbed(1), tf.distribute.get_strategy(), time.time()
+    capfd.readouterr()
+    with pytest.raises(Stopped):
+        run(tmp_path, strategy, SetBack(), Kill(2, 1, "in the step"))
+    assert time.time() < before  # the rest is done, and the run is continued, on the day before
+    parts = run(tmp_path, strategy)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (tmp_path / "metrics.jsonl").read_text() == logged
+    said = re.findall(r"epoch (\d)/3 .* (\S+) s  time left (\S+)", capfd.readouterr().out)
+    assert [epoch for epoch, _, _ in said] == ["1", "2", "3"]
+    assert all(0 <= float(seconds) < 3600 and "-" not in left for _, seconds, left in said)
 
 
 def test_a_run_that_diverges_names_the_step_and_keeps_the_checkpoint_before(tmp_path):
