@@ -21,7 +21,7 @@ from typing import Any
 
 from absl import flags
 
-from kdas_tf import bindings, faults, lock
+from kdas_tf import bindings, faults, lock, ranges
 from kdas_tf.bindings import Stage
 from kdas_tf.errors import PeerLost, Stopped, UserError
 from kdas_tf.settings import check_unchanged, forget, remember
@@ -92,7 +92,7 @@ def run(
         )
     with workers.noticing_lost_workers(cluster is not None):
         strategy = devices.make_strategy(num_devices, logical_cpus, mixed_precision, deterministic, cluster)
-        folder = Path(workdir).expanduser().absolute()
+        folder = path_of("--workdir", workdir)
         common = {"workdir": folder, "seed": seed, "strategy": strategy, "keep_checkpoints": keep_checkpoints}
         common["image_cache_gb"] = image_cache_gb
         if dry_run:
@@ -250,7 +250,8 @@ def define_flags(values: flags.FlagValues) -> None:
     what = "Network to judge or export: folder of a stage or of a SavedModel, or (to judge) an .onnx or .tflite file."
     flags.DEFINE_string("model", None, what, flag_values=values)
     flags.DEFINE_string("embeddings", None, "File of embeddings to judge, an .npz.", flag_values=values)
-    flags.DEFINE_integer("seed", None, "Seed of everything random.", lower_bound=0, flag_values=values)
+    what = "Seed of everything random."
+    flags.DEFINE_integer("seed", None, what, lower_bound=0, upper_bound=ranges.SEEDS - 1, flag_values=values)
     flags.DEFINE_integer("num_devices", None, "Number of devices to use; all by default.", flag_values=values)
     flags.DEFINE_integer("logical_cpus", None, "Split the CPU into so many logical devices.", flag_values=values)
     flags.DEFINE_enum("mixed_precision", None, PRECISIONS, "Dtype policy.", flag_values=values)
@@ -280,11 +281,30 @@ def stage_arguments_of(values: flags.FlagValues) -> dict[str, str]:
     for name, (kind, fits, otherwise) in kinds.items():
         value: str | None = values[name].value
         if value is not None:
-            path = Path(value).expanduser().absolute()
+            path = path_of(f"--{name}", value)
             if not fits(path):
                 raise UserError(f"Expected --{name} to be {kind}, but {path} {otherwise}.")
             given[name] = str(path)
     return given
+
+
+def path_of(flag: str, text: str) -> Path:
+    """The absolute path that a flag gives.
+
+    Raises:
+        UserError: it can be none. An empty one, of a variable that is not set, would be the current folder.
+    """
+    try:
+        if not text:
+            raise ValueError("it is empty")
+        path = Path(text).expanduser().absolute()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+        return path
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~somebody who is not there
+        shown = text if len(text) < 60 else f"{text[:60]}..."
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"Expected {flag} to be a path that can be used, got {shown!r}: {reason}.") from error
 
 
 @contextlib.contextmanager
@@ -344,17 +364,34 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except PeerLost as error:
-        again = f"python -m kdas_tf.launch {shlex.join(arguments)}"
-        print(f"another machine of the job was lost ({error}). To continue, on all: {again}", file=sys.stderr)
-        return STOPPED
-    except Stopped:
-        print(f"stopped by SIGTERM. To continue: python -m kdas_tf.launch {shlex.join(arguments)}", file=sys.stderr)
-        return STOPPED
-    except KeyboardInterrupt:
+    except SystemError as error:
+        cause = signal_behind(error)
+        if cause is None:
+            raise
+        return ended_by(cause, arguments)
+    except (Stopped, KeyboardInterrupt) as error:
+        return ended_by(error, arguments)
+    return 0
+
+
+def signal_behind(error: BaseException | None) -> BaseException | None:
+    """What a signal has raised inside a call of C code, which Python then reports as a `SystemError`."""
+    while error is not None and not isinstance(error, (Stopped, KeyboardInterrupt)):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def ended_by(error: BaseException, arguments: Sequence[str]) -> int:
+    """Says why the run has ended and how it continues; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
         print("\nstopped. The same command continues after the last checkpoint.", file=sys.stderr)
         return 130
-    return 0
+    again = f"python -m kdas_tf.launch {shlex.join(arguments)}"
+    if isinstance(error, PeerLost):
+        print(f"another machine of the job was lost ({error}). To continue, on all: {again}", file=sys.stderr)
+    else:
+        print(f"stopped by SIGTERM. To continue: {again}", file=sys.stderr)
+    return STOPPED
 
 
 if __name__ == "__main__":

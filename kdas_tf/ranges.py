@@ -23,9 +23,12 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         begin = f"above {self.least:g}" if self.above else f"at least {self.least:g}"
-        return begin if self.limit == math.inf else f"{begin} and below {self.limit:g}"
+        limit = f"{self.limit:g}" if self.limit < 1e6 else f"{self.limit:.0f}"
+        return begin if self.limit == math.inf else f"{begin} and below {limit}"
 
 
+SEEDS = 2**32
+"""NumPy and Keras take none from here on."""
 COUNT, SIZE, NOT_NEGATIVE, SHARE = Range(1), Range(8), Range(0), Range(0, 1)
 POSITIVE = Range(0, above=True)
 RANGES = {
@@ -34,8 +37,9 @@ RANGES = {
     **dict.fromkeys(("train_identities", "images_per_camera", "max_pixels", "last_stride", "batch_sizes"), COUNT),
     "measured_batches": COUNT,
     **dict.fromkeys(("image_size", "teacher_image_size"), SIZE),
-    **dict.fromkeys(("seed", "seeds", "reductions", "alpha_warmup_epochs", "max_skip", "shown_queries"), NOT_NEGATIVE),
-    **dict.fromkeys(("chosen_seed", "size_tolerance"), NOT_NEGATIVE),
+    **dict.fromkeys(("reductions", "alpha_warmup_epochs", "max_skip", "shown_queries"), NOT_NEGATIVE),
+    **dict.fromkeys(("seed", "seeds", "chosen_seed"), Range(0, SEEDS)),
+    "size_tolerance": NOT_NEGATIVE,
     **dict.fromkeys(("beta_weight", "budget_weight", "padding", "weight_decay", "start_epoch"), NOT_NEGATIVE),
     **dict.fromkeys(("final_learning_rate", "distillation_weight", "triplet_weight", "margin"), NOT_NEGATIVE),
     **dict.fromkeys(("label_smoothing", "drop_path", "momentum", "beta_1", "beta_2"), SHARE),

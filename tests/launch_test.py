@@ -17,10 +17,14 @@ ONE_DEVICE = "--num_devices=1"
 STAGE = """
 import os
 import signal
+from kdas_tf.errors import Stopped
 
 RESULT = "result.txt"
 
-def run(*, workdir, seed, value: int = 1, interrupted: bool = False, terminated: bool = False, full: bool = False):
+def run(
+    *, workdir, seed, value: int = 1, interrupted: bool = False, terminated: bool = False, full: bool = False,
+    inside_c: bool = False
+):
     with open(workdir / "calls.txt", "a") as file:
         file.write(f"{__name__} value {value} seed {seed}\\n")
     if interrupted:
@@ -28,6 +32,8 @@ def run(*, workdir, seed, value: int = 1, interrupted: bool = False, terminated:
     if full:
         with open("/dev/full", "w") as file:
             file.write("x")
+    if inside_c:
+        raise SystemError("a call returned a result with an exception set") from Stopped()
     if terminated:
         os.kill(os.getpid(), signal.SIGTERM)
     (workdir / __name__ / RESULT).write_text(str(value))
@@ -89,6 +95,14 @@ def calls(folder):
         ([SEARCH, "--num_devices=99"], "Expected --num_devices of at most 4"),
         ([SEARCH, "--num_devices=0"], "Expected --num_devices to be at least 1, got 0"),
         ([SEARCH, "--gin_param=launch.run.keep_checkpoints=0"], "launch.run.keep_checkpoints of at least 1, got 0"),
+        ([SEARCH, "--seed=4294967296"], "--seed=4294967296"),
+        ([SEARCH, "--gin_param=launch.run.seed=4294967296"], "launch.run.seed to be at least 0 and below 4294967296"),
+        ([SEARCH, "--workdir="], "Expected --workdir to be a path that can be used, got '': it is empty"),
+        ([SEARCH, "--workdir=~nobody_of_this_name/run"], "got '~nobody_of_this_name/run': Could not determine home"),
+        ([SEARCH, f"--workdir={'x' * 300}"], "File name too long"),
+        ([SEARCH, "--gin_param=launch.run.workdir='a\\0b'"], "embedded null"),
+        ([SEARCH, "--data_dir="], "Expected --data_dir to be a path that can be used, got '': it is empty"),
+        ([SEARCH, f"--data_dir={'x' * 300}"], "File name too long"),
         ([SEARCH, "--logical_cpus=0"], "Expected --logical_cpus to be at least 1, got 0"),
         ([SEARCH, "--data_dir=/nowhere/Market-1501"], "/nowhere/Market-1501 is no folder"),
         (["--gin_file=gin/nowhere.gin"], "gin/nowhere.gin"),
@@ -215,6 +229,12 @@ def test_sigterm_has_its_own_exit_code_and_says_how_to_continue(run, tmp_path, c
     assert shlex.split(command)[:3] == ["python", "-m", "kdas_tf.launch"]
     assert two_stages in shlex.split(command) and error.count("\n") == 1
     assert not (tmp_path / "run" / "kdas_fake_second" / "result.txt").exists()
+
+
+def test_sigterm_inside_of_a_call_of_c_code_is_sigterm(run, capfd):
+    assert run("--gin_param=kdas_fake_second.run.inside_c=True") == 75
+    error = capfd.readouterr().err
+    assert error.startswith("stopped by SIGTERM. To continue: ") and error.count("\n") == 1
 
 
 def test_a_fault_of_the_machine_is_one_line_and_exit_code_2_and_the_same_command_continues(run, tmp_path, capfd):
