@@ -62,6 +62,10 @@ def bad(tmp_path_factory):
     (folder / "split" / "bounding_box_train").mkdir(parents=True)
     (folder / "classes" / "only_one").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "classes" / "only_one" / "1.png")
+    for number in range(8):
+        name = folder / "two_classes" / str(number % 2) / f"{number}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(name)
     yield folder
     assert not (folder / "trace").exists(), "a file was able to run code"
 
@@ -312,6 +316,7 @@ WITH_DATA = [
             ("empty", "genotype.json"),
             ("loop", "genotype.json"),
             ("nowhere ü.json", "nowhere ü.json"),
+            ("nu\\0ll.json", "to be one of ResNet18"),
         ]
     ),
     ([*BASELINE, param("ARCHITECTURE='ResNet19'")], "Expected an architecture to be one of ResNet18"),
@@ -326,6 +331,7 @@ WITH_DATA = [
             ("nan.npz", "with values that are not finite"),
             ("flat.npz", "got shape (256,)"),
             ("nameless.npz", "images"),
+            ("nu\\0ll.npz", "null byte"),
             ("damaged.npz", "cannot be read"),
             ("bomb.npz", "cannot be read"),
             ("pickled.npz", "Object arrays cannot be loaded when allow_pickle=False"),
@@ -340,6 +346,8 @@ WITH_DATA = [
         "is of 9 identities and 32 images, this data",
     ),
     ([*SEARCH, param("teacher.run.reuse='DIR/unfinished'")], "teacher folder of a finished run"),
+    ([*SEARCH, param("teacher.run.reuse='nu\\0ll'")], "teacher folder of a finished run"),
+    ([*SEARCH, param("teacher.run.reuse='DIR/small'")], "teacher folder of a finished run"),
     ([*SEARCH, param("teacher.run.reuse='DIR/deep_teacher'")], "nested too deeply"),
     ([*SEARCH, param("teacher.run.view='mirrored'")], "Expected teacher.run.view to be one of"),
     ([*SEARCH, param("BACKBONE='ResNet49'")], "ResNet49"),
@@ -347,6 +355,7 @@ WITH_DATA = [
         ([*SEARCH, param(f"BACKBONE_WEIGHTS='DIR/{file}'")], expected)
         for file, expected in [
             ("nowhere.h5", "there is no file"),
+            ("nu\\0ll.h5", "there is no file"),
             ("evil.h5", "do not fit MobileNetV2 without top"),
             ("evil.weights.h5", "do not fit MobileNetV2 without top"),
             ("lambda.keras", "do not fit MobileNetV2 without top"),
@@ -381,6 +390,7 @@ WITH_DATA = [
     ([*PRETRAIN, "--data_dir=DIR/empty"], "empty"),
     ([*PRETRAIN, "--data_dir=DIR/classes"], "classes"),
     ([*PRETRAIN, "--data_dir=DIR/empty", param("pretrain.run.source='web'")], "to be one of folder, tfds, got 'web'"),
+    ([*PRETRAIN, "--data_dir=DIR/two_classes", param("PRETRAIN_IMAGE_SIZE=(8, 0)")], "image_size"),
     ([*PRETRAIN, "--data_dir=DIR/classes", param("pretrain.run.held_out=1.0")], "held_out between 0 and 1"),
 ]
 
