@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_and_exit_code_2(two_stages, tm
 
 
 def test_a_function_that_is_no_stage_is_refused_in_one_line(run, capfd):
-    stages = "[@kdas_fake_first.run, @kdas_fake_second.run, @launch.stage_name]"
+    stages = "[@kdas_fake_first.run, @kdas_fake_second.run, @launch.overrides_of]"
     assert run(f"--gin_param=launch.run.stages={stages}") == 2
     error = capfd.readouterr().err
     assert error.startswith("error: Expected launch.run.stages to list stages") and error.count("\n") == 1

@@ -7,7 +7,19 @@ import pytest
 
 from tests.build_test import ROOT, imported_names, module_name, python_files
 
-ORDER = ("data", "space", "models", "losses", "training", "evaluation", "serving", "stages", "bindings", "launch")
+ORDER = (
+    "data",
+    "space",
+    "models",
+    "losses",
+    "training",
+    "evaluation",
+    "serving",
+    "stages",
+    "bindings",
+    "running",
+    "launch",
+)
 BASE = ("errors", "files")  # everything may import these
 FOUNDATION = ("faults", "genotype", "lock", "ranges", "schedules", "settings")
 APART = {"data", "space", "losses", "evaluation"}

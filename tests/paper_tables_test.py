@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gin import config as gin
-from kdas_tf import bindings, genotype, launch
+from kdas_tf import bindings, genotype, launch, running
 from kdas_tf.models.networks import derived_parameters
 from kdas_tf.stages import data, evaluate, search, teacher, train
 from tests.data import miniatures
@@ -51,7 +51,7 @@ def test_what_gin_search_has_found_on_market_1501_is_not_searched_again_for_tabl
     for files in (["gin/search.gin", "gin/data/market1501.gin", "gin/scale/paper.gin"], ["gin/table2.gin"]):
         gin.clear_config()
         bindings.parse(files, [], {}, {"data_dir": "/data"})
-        settings.append(launch.settings_of_all([data.run, teacher.run, search.run], "seed 0"))
+        settings.append(running.settings_of_all([data.run, teacher.run, search.run], "seed 0"))
     assert settings[0] == settings[1]
 
 

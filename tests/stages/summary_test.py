@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gin import config as gin
-from kdas_tf import bindings, genotype, launch
+from kdas_tf import bindings, genotype, running
 from kdas_tf.errors import UserError
 from kdas_tf.models import baselines
 from kdas_tf.models.costs import multiply_adds
@@ -88,4 +88,4 @@ def test_a_dry_run_says_for_how_many_identities(tmp_path, capsys, no_bindings):
     assert "Stages: summary" in printed
     assert "Training identities: 767" in printed
     assert not list(tmp_path.iterdir())
-    assert launch.stage_name(summary.run) == "summary"
+    assert running.stage_name(summary.run) == "summary"
