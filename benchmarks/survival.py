@@ -6,6 +6,7 @@ The default is the search of gin/search.gin. Prints a table, and the same as JSO
 """
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
@@ -61,15 +62,16 @@ def fixed_batches(size: tuple[int, ...], identities: int) -> Any:
     return tf.data.Dataset.from_tensors(halves).repeat()
 
 
-def medians_of(action: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Seconds and CPU seconds of an action."""
-    times = [processes.timed(action) for _ in range(repeats)]
-    wall, cpu = (statistics.median(each) for each in zip(*times, strict=True))
-    return wall, cpu
+def one_step(model: Any, batches: Any) -> None:
+    """Takes a step, and waits for its end."""
+    model.train_function(batches)["val_total"].numpy()
 
 
-def measure(strategy_name: str, size: tuple[int, ...], identities: int, steps: int, saves: int) -> dict[str, float]:
-    """Times steps of a search and checkpoints of it in this process, under one strategy."""
+def measure(size: tuple[int, ...], identities: int, steps: int, saves: int) -> dict[str, float]:
+    """Times steps of a search under both strategies in this process, in turn, and checkpoints under the default one.
+
+    Not in a process each: two processes of one strategy differ by more than what is looked for.
+    """
     import tensorflow as tf
 
     from kdas_tf.training.checkpoints import Checkpoints, Position
@@ -77,21 +79,18 @@ def measure(strategy_name: str, size: tuple[int, ...], identities: int, steps: i
 
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
-    strategy = make_strategy(None, None, "float32")  # the default one, with TensorFlow set up as in a search
-    if strategy_name == "mirrored":
-        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    with strategy.scope():
-        model = search_model(size, identities)
-    model.make_train_function()
-    batches = iter(strategy.experimental_distribute_dataset(fixed_batches(size, identities)))
-
-    def step():
-        return model.train_function(batches)["val_total"].numpy()  # which waits for the end of the step
-
-    for _ in range(3):
-        step()
-    wall, cpu = medians_of(step, steps)
+    default = make_strategy(None, None, "float32")  # TensorFlow is set up as in a search
+    strategies = dict(zip(STRATEGIES, (default, tf.distribute.MirroredStrategy(["CPU:0"])), strict=True))
+    models, takes = {}, {}
+    for name, strategy in strategies.items():
+        with strategy.scope():
+            models[name] = search_model(size, identities)
+        models[name].make_train_function()
+        batches = iter(strategy.experimental_distribute_dataset(fixed_batches(size, identities)))
+        takes[name] = functools.partial(one_step, models[name], batches)
+    found = in_turn(takes, steps)
     with tempfile.TemporaryDirectory() as folder:
+        model = models["default"]
         parts = {
             "network": model.network,
             "weight_optimizer": model.optimizer,
@@ -100,9 +99,24 @@ def measure(strategy_name: str, size: tuple[int, ...], identities: int, steps: i
         }
         checkpoints, epochs = Checkpoints(Path(folder), parts), iter(range(1, saves + 2))
         checkpoints.save(Position(next(epochs)))
-        save, save_cpu = medians_of(lambda: checkpoints.save(Position(next(epochs))), saves)
-        size_on_disk = sum(path.stat().st_size for path in checkpoints.all()[-1].iterdir())
-    return {"step": wall, "step_cpu": cpu, "save": save, "save_cpu": save_cpu, "bytes": size_on_disk}
+        found |= in_turn({"save": lambda: checkpoints.save(Position(next(epochs)))}, saves, warm_up=0)
+        found["bytes"] = sum(path.stat().st_size for path in checkpoints.all()[-1].iterdir())
+    return found
+
+
+def in_turn(actions: dict[str, Callable[[], Any]], repeats: int, warm_up: int = 3) -> dict[str, float]:
+    """Medians of each action's seconds, and of its CPU seconds under its name and `_cpu`."""
+    for _ in range(warm_up):
+        for action in actions.values():
+            action()
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
+    for _ in range(repeats):
+        for name, action in actions.items():
+            times[name].append(processes.timed(action))
+    found = {}
+    for name, each in times.items():
+        found[name], found[f"{name}_cpu"] = map(statistics.median, zip(*each, strict=True))
+    return found
 
 
 def steps_in_an_epoch(identities: int, batch: int) -> float:
@@ -123,44 +137,46 @@ def steps_in_an_epoch(identities: int, batch: int) -> float:
 
 
 def compare(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measures both strategies at one size in fresh processes, in turn."""
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in STRATEGIES}
+    """Measures at one size, in fresh processes."""
     options = ["--identities", arguments.identities, "--steps", arguments.steps, "--saves", arguments.saves]
+    rounds = []
     for number in range(arguments.rounds):
-        for name in STRATEGIES:
-            processes.progress(f"measuring {size}, {name} strategy, round {number + 1} of {arguments.rounds} ...")
-            rounds[name].append(processes.measure(["--worker", name, "--sizes", size, *options], f"{name} at {size}"))
-    found = {name: processes.medians(each) for name, each in rounds.items()}
-    counted = processes.measure(["--worker", "epoch", "--sizes", size, *options], "Counting steps")
-    steps = int(counted["steps"])
-    plain, mirrored = (found[name] for name in STRATEGIES)
-    percent = {key: 100 * plain["save" + key] / (steps * plain["step" + key]) for key in ("", "_cpu")}
-    overhead = {key: 100 * (mirrored["step" + key] / plain["step" + key] - 1) for key in ("", "_cpu")}
-    return {"size": size, "steps": steps, **found, "checkpoint_percent": percent, "mirrored_percent": overhead}
+        processes.progress(f"measuring {size}, round {number + 1} of {arguments.rounds} ...")
+        rounds.append(processes.measure(["--worker", "steps", "--sizes", size, *options], f"Steps at {size}"))
+    found = processes.medians(rounds)
+    steps = int(processes.measure(["--worker", "epoch", "--sizes", size, *options], "Counting steps")["steps"])
+    shares = {
+        key: {
+            "checkpoint_percent": 100 * found[f"save{key}"] / (steps * found[f"default{key}"]),
+            # Of every process, whose strategies took turns, and then the median.
+            "mirrored_percent": statistics.median(
+                100 * (each[f"mirrored{key}"] / each[f"default{key}"] - 1) for each in rounds
+            ),
+        }
+        for key in ("", "_cpu")
+    }
+    return {"size": size, "steps": steps, **found, "wall": shares[""], "cpu": shares["_cpu"]}
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
     """Prints what was measured, for people."""
     row = "{:<44} {:>9} {:>9}"
     for result in results:
-        plain, mirrored, steps = result["default"], result["mirrored"], result["steps"]
+        steps, wall, cpu = result["steps"], result["wall"], result["cpu"]
+
+        def both(name: str, result: dict[str, Any] = result) -> list[str]:
+            return [f"{result[name]:.4f}", f"{result[f'{name}_cpu']:.4f}"]
+
         print(row.format(result["size"], "s", "CPU s"))
-        print(row.format("step, default strategy", *(f"{plain[name]:.4f}" for name in ("step", "step_cpu"))))
-        print(
-            row.format("step, MirroredStrategy of one device", f"{mirrored['step']:.4f}", f"{mirrored['step_cpu']:.4f}")
-        )
-        print(row.format("  more, %", *(f"{value:+.1f}" for value in result["mirrored_percent"].values())))
-        print(row.format(f"epoch of {steps} steps", *(f"{steps * plain[name]:.2f}" for name in ("step", "step_cpu"))))
-        print(
-            row.format(
-                f"checkpoint of {plain['bytes'] / 1e6:.2f} MB", f"{plain['save']:.4f}", f"{plain['save_cpu']:.4f}"
-            )
-        )
-        print(
-            row.format(
-                f"  of an epoch, % (goal: {GOAL:g})", *(f"{v:.2f}" for v in result["checkpoint_percent"].values())
-            )
-        )
+        print(row.format("step, default strategy", *both("default")))
+        print(row.format("step, MirroredStrategy of one device", *both("mirrored")))
+        more = (f"{share['mirrored_percent']:+.1f}" for share in (wall, cpu))
+        print(row.format(f"  more, % (goal: {GOAL:g})", *more))
+        epoch = (f"{steps * result[name]:.2f}" for name in ("default", "default_cpu"))
+        print(row.format(f"epoch of {steps} steps", *epoch))
+        print(row.format(f"checkpoint of {result['bytes'] / 1e6:.2f} MB", *both("save")))
+        of_an_epoch = (f"{share['checkpoint_percent']:.2f}" for share in (wall, cpu))
+        print(row.format(f"  of an epoch, % (goal: {GOAL:g})", *of_an_epoch))
 
 
 def main() -> None:
@@ -168,10 +184,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=["8 64 32 16 4"], metavar='"C H W B CELLS"')
     parser.add_argument("--identities", type=int, default=150, help="training identities of the embedded people")
-    parser.add_argument("--rounds", type=int, default=5, help="processes under each strategy, in turn")
-    parser.add_argument("--steps", type=int, default=30, help="timed steps in each process")
+    parser.add_argument("--rounds", type=int, default=5, help="processes; medians are shown")
+    parser.add_argument("--steps", type=int, default=30, help="timed steps under each strategy in each, in turn")
     parser.add_argument("--saves", type=int, default=7, help="timed checkpoints in each process")
-    parser.add_argument("--worker", choices=(*STRATEGIES, "epoch"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=("steps", "epoch"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if min(arguments.rounds, arguments.steps, arguments.saves) < 1 or arguments.identities < 2:
         parser.error("expected --rounds, --steps and --saves of at least 1, and --identities of at least 2")
@@ -180,7 +196,7 @@ def main() -> None:
         if arguments.worker == "epoch":
             found = {"steps": steps_in_an_epoch(identities, size[3])}
         else:
-            found = measure(arguments.worker, size, identities, arguments.steps, arguments.saves)
+            found = measure(size, identities, arguments.steps, arguments.saves)
         print(json.dumps(found))
         return
     results = [compare(size, arguments) for size in arguments.sizes]
