@@ -3,9 +3,11 @@
 Neither SLURM nor a cluster is to be had: `srun` and `scontrol` note what they are asked, and `srun` runs every task.
 """
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 
 import pytest
@@ -119,16 +121,25 @@ def test_a_pod_gives_on_what_the_policy_exit_code_understands(job, tmp_path, cod
     assert shlex.join(container["args"]) == " ".join(container["args"])
 
 
-def test_sigterm_to_a_pod_reaches_the_launcher_which_is_waited_for(job, tmp_path):
+@pytest.mark.parametrize("begin", ["sleep 1; kill -TERM $PPID", "kill -TERM $PPID"], ids=["late", "at once"])
+def test_sigterm_to_a_pod_reaches_the_launcher_which_is_waited_for(job, tmp_path, begin):
     (container,) = job[0]["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
-    executable(
-        tmp_path / "python", "#!/bin/bash\ntrap 'sleep 0.3; exit 75' TERM\necho up\nwhile :; do sleep 0.1; done\n"
-    )
-    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    with subprocess.Popen(container["command"], env=settings, stdout=subprocess.PIPE, text=True) as pod:
-        assert pod.stdout.readline() == "up\n"
-        pod.terminate()
-        assert pod.wait(30) == 138
+    script = f"#!/bin/bash\ntrap 'sleep 0.3; exit 75' TERM\n{begin}\nwhile :; do sleep 0.1; done\n"
+    executable(tmp_path / "python", script)
+    # The pod's bash waits before every command, so that "at once" is before it knows its child's number.
+    (tmp_path / "slowly").write_text("[[ $0 != worker ]] || trap 'sleep 0.2' DEBUG\n")
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BASH_ENV": str(tmp_path / "slowly")}
+    assert run_and_leave_nothing(container["command"], settings) == 138
+
+
+def run_and_leave_nothing(command, settings):
+    """The exit code of a command, whose processes are ended where it takes too long."""
+    with subprocess.Popen(command, env=settings, start_new_session=True) as process:
+        try:
+            return process.wait(20)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_pods_share_a_volume_and_let_in_one_another_only(job):
