@@ -83,6 +83,21 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - since, cpu_seconds() - since_cpu
 
 
+def in_turn(works: dict[str, Callable[[], Any]], repeats: int, warm_up: int = 1) -> dict[str, dict[str, float]]:
+    """Median seconds and CPU seconds of several works, in turn, after `warm_up` times each that are not counted."""
+    for _ in range(warm_up):
+        for work in works.values():
+            work()
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(timed(work))
+    return {
+        name: dict(zip(("seconds", "cpu"), (statistics.median(each) for each in zip(*found, strict=True)), strict=True))
+        for name, found in times.items()
+    }
+
+
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     try:

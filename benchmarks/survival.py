@@ -10,7 +10,6 @@ import functools
 import json
 import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,7 @@ def measure(size: tuple[int, ...], identities: int, steps: int, saves: int) -> d
         models[name].make_train_function()
         batches = iter(strategy.experimental_distribute_dataset(fixed_batches(size, identities)))
         takes[name] = functools.partial(one_step, models[name], batches)
-    found = in_turn(takes, steps)
+    found = flat(processes.in_turn(takes, steps, warm_up=3))
     with tempfile.TemporaryDirectory() as folder:
         model = models["default"]
         parts = {
@@ -98,25 +97,16 @@ def measure(size: tuple[int, ...], identities: int, steps: int, saves: int) -> d
             "temperature": model.temperature,
         }
         checkpoints, epochs = Checkpoints(Path(folder), parts), iter(range(1, saves + 2))
-        checkpoints.save(Position(next(epochs)))
-        found |= in_turn({"save": lambda: checkpoints.save(Position(next(epochs)))}, saves, warm_up=0)
+        save = {"save": lambda: checkpoints.save(Position(next(epochs)))}
+        found |= flat(processes.in_turn(save, saves))
         found["bytes"] = sum(path.stat().st_size for path in checkpoints.all()[-1].iterdir())
     return found
 
 
-def in_turn(actions: dict[str, Callable[[], Any]], repeats: int, warm_up: int = 3) -> dict[str, float]:
-    """Medians of each action's seconds, and of its CPU seconds under its name and `_cpu`."""
-    for _ in range(warm_up):
-        for action in actions.values():
-            action()
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
-    for _ in range(repeats):
-        for name, action in actions.items():
-            times[name].append(processes.timed(action))
-    found = {}
-    for name, each in times.items():
-        found[name], found[f"{name}_cpu"] = map(statistics.median, zip(*each, strict=True))
-    return found
+def flat(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Seconds under each name, CPU seconds under the name and `_cpu`."""
+    keys = {"seconds": "", "cpu": "_cpu"}
+    return {f"{name}{end}": numbers[key] for name, numbers in found.items() for key, end in keys.items()}
 
 
 def steps_in_an_epoch(identities: int, batch: int) -> float:

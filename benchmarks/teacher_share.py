@@ -7,7 +7,6 @@ Prints a table for each scale, then the same as JSON on the last line. Paper sca
 
 import argparse
 import json
-import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -138,17 +137,8 @@ def make_step(scale: Scale) -> Callable[[float], Any]:
 
 
 def in_turn(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds and CPU seconds of several works, in turn, after one time each that is not counted."""
-    for work in works.values():
-        work().numpy()
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
-    for _ in range(repeats):
-        for name, work in works.items():
-            times[name].append(processes.timed(lambda work=work: work().numpy()))
-    return {
-        name: dict(zip(("seconds", "cpu"), (statistics.median(each) for each in zip(*found, strict=True)), strict=True))
-        for name, found in times.items()
-    }
+    """As `processes.in_turn`, of works whose results are there only once they are asked for."""
+    return processes.in_turn({name: lambda work=work: work().numpy() for name, work in works.items()}, repeats)
 
 
 def measure(name: str, repeats: int) -> dict[str, Any]:
