@@ -83,8 +83,13 @@ def _run(network: Network, images: npt.NDArray, size: int) -> Features:
     """Embeddings of up to `size` images, as the network gives them, in an array of their own."""
     # A last batch of another size would be traced anew; it is filled up, and what fills it is dropped.
     filled = np.pad(images, [(0, size - len(images)), (0, 0), (0, 0), (0, 0)], mode="edge")
-    output = network.predict_on_batch(filled) if isinstance(network, keras.Model) else network(filled)
+    output = predict(network, filled)
     return np.array(getattr(output, "embedding", output), np.float32)[: len(images)]
+
+
+def predict(network: Network, images: npt.NDArray) -> Any:
+    """What a network gives for one batch of images, in inference mode."""
+    return network.predict_on_batch(images) if isinstance(network, keras.Model) else network(images)
 
 
 def _write(result: Features, first: int, embedding: Features) -> None:

@@ -16,7 +16,7 @@ from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
-from kdas_tf.evaluation.features import Network
+from kdas_tf.evaluation.features import Network, predict
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
 from kdas_tf.models.batch_norm import configure_batch_norm
@@ -188,11 +188,10 @@ def run(
 def clean_logits(network: Network, data: ReIDData, image_size: tuple[int, int]) -> np.ndarray:
     """Logits `[training images, identities]` of every training image as it is, not augmented."""
     report = progress_line("teacher: clean view of the training images")
-    predict = network.predict_on_batch if isinstance(network, keras.Model) else network
     parts, done = [], 0
     with naming_damaged_images(data.train):
         for batch in ordered_batches(data.train, image_size=image_size, batch_size=64):
-            parts.append(np.asarray(predict(batch["image"]).logits))
+            parts.append(np.asarray(predict(network, batch["image"]).logits))
             done += len(parts[-1])
             report(done, len(data.train))
     return np.concatenate(parts)
