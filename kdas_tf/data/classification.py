@@ -10,7 +10,7 @@ import tensorflow as tf
 from kdas_tf.data.classes import ClassData
 from kdas_tf.data.pipeline import WHOLE, Share
 from kdas_tf.data.sampler import steps_per_epoch
-from kdas_tf.data.transforms import check_image_size
+from kdas_tf.data.transforms import check_image_size, resize_antialiased
 from kdas_tf.errors import UserError
 
 # Separates these random numbers from those of the splits, the samplers and the other augmentation.
@@ -117,7 +117,7 @@ class RandomResizedCrop:
             area_range=self.area,
             max_attempts=10,
         )
-        part = _resize(tf.ensure_shape(tf.slice(image, begin, size), [None, None, 3]), image_size)
+        part = resize_antialiased(tf.ensure_shape(tf.slice(image, begin, size), [None, None, 3]), image_size)
         if not self.flip:
             return part
         mirrored = tf.cond(tf.random.stateless_uniform([], mirror) < 0.5, lambda: part[:, ::-1], lambda: part)
@@ -139,7 +139,7 @@ def central_part(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     part = tf.maximum(tf.round(scale * image_size), 1.0)
     top, left = tf.unstack(tf.cast((there - part) / 2.0, tf.int32))
     height, width = tf.unstack(tf.cast(part, tf.int32))
-    return _resize(image[top : top + height, left : left + width], image_size)
+    return resize_antialiased(image[top : top + height, left : left + width], image_size)
 
 
 def training_batches(
@@ -245,8 +245,3 @@ def _decode(content: tf.Tensor) -> tf.Tensor:
     """Uint8 `[height, width, 3]`; grey images become RGB, an alpha channel is dropped."""
     image = tf.io.decode_image(content, channels=3, expand_animations=False)
     return tf.ensure_shape(image, [None, None, 3])
-
-
-def _resize(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    # The weights of antialiasing add up to 1 only within rounding: white can become 255.00002.
-    return tf.clip_by_value(tf.image.resize(image, image_size, antialias=True), 0.0, 255.0)

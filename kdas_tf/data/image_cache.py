@@ -1,5 +1,6 @@
 """Keeps decoded images in memory, so that a file is read and decoded once and not in every epoch."""
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ class ImageCache:
         # As bytes: not all file names are UTF-8.
         self._paths = tf.constant([os.fsencode(record.path) for record in records], tf.string)
         self._shape = (*self.image_size, 3)
-        numbers = self.image_size[0] * self.image_size[1] * 3
+        numbers = math.prod(self._shape)
         self._kept = None
         if len(records) * numbers * _BYTES <= limit:
             missing = tf.fill([numbers], _MISSING)
@@ -44,20 +45,31 @@ class ImageCache:
                 tf.int64, tf.float32, missing, experimental_is_anonymous=True
             )
 
-    def load(self, index: tf.Tensor) -> tf.Tensor:
-        """An image by its position in the records, float32 `[height, width, 3]` in 0..255."""
+    @property
+    def keeps(self) -> bool:
+        """Whether images are kept, so that `load` is what they are best taken from."""
+        return self._kept is not None
+
+    def read(self, index: tf.Tensor) -> tf.Tensor:
+        """An image by its position in the records, from its file: float32 `[height, width, 3]` in 0..255."""
+        return transforms.load(self._paths[index], self.image_size)
+
+    def load(self, indices: tf.Tensor) -> tf.Tensor:
+        """Images by their positions in the records, int32 `[n]`, n known: float32 `[n, height, width, 3]`, 0..255."""
         kept = self._kept
         if kept is None:
-            return self._read(index)
-        key = tf.cast(index, tf.int64)
-        found = kept.lookup(key)
+            return self._read_all(indices)
+        keys = tf.cast(indices, tf.int64)
+        found = tf.reshape(kept.lookup(keys), [*indices.shape, *self._shape])
+        is_missing = found[:, 0, 0, 0] == _MISSING
 
-        def read() -> tf.Tensor:
-            image = self._read(index)
-            kept.insert(key, tf.reshape(image, [-1]))
-            return image
+        def complete() -> tf.Tensor:
+            places = tf.where(is_missing)
+            images = self._read_all(tf.gather_nd(indices, places))
+            kept.insert(tf.gather_nd(keys, places), tf.reshape(images, [-1, math.prod(self._shape)]))
+            return tf.tensor_scatter_nd_update(found, places, images)
 
-        return tf.cond(found[0] == _MISSING, read, lambda: tf.reshape(found, self._shape))
+        return tf.cond(tf.reduce_any(is_missing), complete, lambda: found)
 
-    def _read(self, index: tf.Tensor) -> tf.Tensor:
-        return transforms.load(self._paths[index], self.image_size)
+    def _read_all(self, indices: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(self.read, indices, fn_output_signature=tf.TensorSpec(self._shape, tf.float32))

@@ -1,7 +1,7 @@
 """Turns records into batches of decoded, augmented images with tf.data."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,9 @@ Dataset = tf.data.Dataset
 
 # Separates the augmentation's random numbers from those of the split and the sampler.
 _STREAM = 301
+
+# Steps that are planned at once: a few kilobytes each, and Python is asked seldom.
+_PLANNED_STEPS = 32
 
 
 class Share(NamedTuple):
@@ -86,7 +89,7 @@ def balanced_batches(
         image_size: (height, width) in pixels.
         identities_per_batch: P.
         images_per_identity: K.
-        augmentation: called with every image and a seed; None leaves images as they are.
+        augmentation: called with every batch and what it has drawn for it; None leaves images as they are.
         seed: not negative.
         start_epoch: first epoch.
         start_step: first step in it.
@@ -111,29 +114,58 @@ def balanced_batches(
         raise UserError(f"Expected 0 <= start_epoch <= epochs, but got {start_epoch} and {epochs}. Correct them.")
     labels, indices = np.asarray(labels, np.int32), np.asarray(indices, np.int32)
     sampler = BalancedSampler(labels[indices], identities_per_batch, images_per_identity, seed)
-    rows, part = share.rows(sampler.batch_size), share.part(sampler.batch_size)
-
-    def plan() -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
-        for epoch in range(start_epoch, epochs):
-            for step in range(start_step if epoch == start_epoch else 0, sampler.steps_per_epoch):
-                seeds = np.random.SeedSequence([_STREAM, seed, epoch, step]).generate_state(2 * sampler.batch_size)
-                yield indices[sampler.batch(epoch, step)][rows], seeds.view(np.int32).reshape(-1, 2)[rows]
-
+    plans = _plans(sampler, indices, augmentation, image_size, range(start_epoch, epochs), start_step, share)
     all_labels = tf.constant(labels)
 
-    def item(index: tf.Tensor, item_seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        image = images.load(index)
-        if augmentation is not None:
-            image = augmentation(image, item_seed)
-        return {"image": image, "label": all_labels[index], "index": index}
+    def batch(index: tf.Tensor, choices: tf.Tensor, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = image if augmentation is None else augmentation(image, choices)
+        return {"image": image, "label": tf.gather(all_labels, index), "index": index}
 
-    size = part * share.devices
-    signature = (tf.TensorSpec([size], tf.int32), tf.TensorSpec([size, 2], tf.int32))
-    dataset = tf.data.Dataset.from_generator(plan, output_signature=signature).unbatch()
-    dataset = dataset.map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(part, drop_remainder=True)
+    if images.keeps:
+        dataset = _map(plans, lambda index, choices: batch(index, choices, images.load(index)))
+    else:
+        # One by one, so that all threads decode for the same batch.
+        read = _map(plans.unbatch(), lambda index, choices: (index, choices, images.read(index)))
+        dataset = _map(read.batch(share.part(sampler.batch_size), drop_remainder=True), batch)
     steps = (epochs - start_epoch) * sampler.steps_per_epoch - start_step
     return _finish(dataset.apply(tf.data.experimental.assert_cardinality(steps * share.devices)))
+
+
+def _plans(
+    sampler: BalancedSampler,
+    indices: npt.NDArray[np.int32],
+    augmentation: transforms.Augmentation | None,
+    image_size: tuple[int, int],
+    epochs: range,
+    start_step: int,
+    share: Share,
+) -> tf.data.Dataset:
+    """What each part of each batch shows: positions in the records `[part]`, and choices `[part, any]`."""
+    rows, part = share.rows(sampler.batch_size), share.part(sampler.batch_size)
+
+    def choose(seeds: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        # Not of width 0: TensorFlow 2.21 crashes where it takes such arrays apart.
+        unused = np.zeros((len(seeds), 1), np.float32)
+        choices = unused if augmentation is None else augmentation.draw(seeds, image_size)
+        return choices.reshape(len(seeds) // part, part, choices.shape[1])
+
+    def plan() -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]:
+        for epoch in epochs:
+            for first in range(start_step if epoch == epochs[0] else 0, sampler.steps_per_epoch, _PLANNED_STEPS):
+                steps = range(first, min(first + _PLANNED_STEPS, sampler.steps_per_epoch))
+                chosen = np.stack([indices[sampler.batch(epoch, step)][rows] for step in steps])
+                sources = [np.random.SeedSequence([_STREAM, sampler.seed, epoch, step]) for step in steps]
+                words = np.stack([source.generate_state(2 * sampler.batch_size) for source in sources])
+                seeds = words.view(np.int32).reshape(len(steps), -1, 2)[:, rows].reshape(-1, 2)
+                yield chosen.reshape(-1, part), choose(seeds)
+
+    width = choose(np.zeros((part, 2), np.int32)).shape[-1]
+    signature = tf.TensorSpec([None, part], tf.int32), tf.TensorSpec([None, part, width], tf.float32)
+    return tf.data.Dataset.from_generator(plan, output_signature=signature).unbatch()
+
+
+def _map(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
+    return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def paired_batches(halves: Mapping[str, tuple[Sequence[int] | npt.NDArray, int]], **arguments: Any) -> tf.data.Dataset:
@@ -170,11 +202,7 @@ def ordered_batches(records: Sequence[Record], *, image_size: tuple[int, int], b
     images = ImageCache(records, image_size, limit=0)
     if batch_size < 1:
         raise UserError(f"Expected batch_size >= 1, but got {batch_size}. Correct it.")
-    dataset = tf.data.Dataset.range(len(records)).map(
-        lambda index: {"image": images.load(index)},
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    dataset = _map(tf.data.Dataset.range(len(records)), lambda index: {"image": images.read(index)})
     return _finish(dataset.batch(batch_size))
 
 
@@ -216,4 +244,6 @@ def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Prefetches, and lets whoever distributes a data set share batches instead of looking for files to share."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    # Batches are made side by side; the threads that would help with each of them are the step's.
+    options.threading.max_intra_op_parallelism = 1
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

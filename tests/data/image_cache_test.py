@@ -53,11 +53,24 @@ def test_batches_are_bit_for_bit_those_of_the_files_which_are_read_once(records)
 @pytest.mark.parametrize("limit", [0, NEEDED - 1])
 def test_nothing_is_kept_where_not_all_images_fit(records, limit):
     cache = ImageCache(records, SIZE, limit=limit)
-    first = cache.load(tf.constant(5)).numpy()
+    assert not cache.keeps
+    (first,) = cache.load(tf.constant([5]))
     np.testing.assert_array_equal(first, transforms.load(records[5].path, SIZE))
     os.remove(records[5].path)
     with pytest.raises(tf.errors.NotFoundError):
-        cache.load(tf.constant(5))
+        cache.load(tf.constant([5]))
+
+
+def test_only_what_is_missing_is_read(records):
+    cache = ImageCache(records, SIZE, limit=NEEDED)
+    expected = {index: transforms.load(records[index].path, SIZE).numpy() for index in (3, 5, 8)}
+    cache.load(tf.constant([5, 8]))
+    os.remove(records[5].path)
+    for indices in ([8, 3, 3, 5], [3, 5]):
+        np.testing.assert_array_equal(cache.load(tf.constant(indices)), [expected[index] for index in indices])
+    os.remove(records[11].path)
+    with pytest.raises(tf.errors.NotFoundError):
+        cache.load(tf.constant([3, 11]))
 
 
 def test_replicas_share_what_is_kept(records):

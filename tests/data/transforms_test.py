@@ -12,7 +12,8 @@ IMAGE = np.random.default_rng(0).uniform(1, 255, (HEIGHT, WIDTH, 3)).astype(np.f
 
 
 def augment(augmentation, seed, image=IMAGE):
-    return augmentation(tf.constant(image), tf.constant([seed, 7], tf.int32)).numpy()
+    choices = augmentation.draw([[seed, 7]], image.shape[:2])
+    return augmentation(tf.constant(image[np.newaxis]), tf.constant(choices))[0].numpy()
 
 
 def erased(result, image=IMAGE):
@@ -66,6 +67,14 @@ def test_white_stays_white_when_it_shrinks(tmp_path, write_image, size):
     np.testing.assert_allclose(small, 255, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [(128, 64), (97, 41), (301, 17), (13, 30), (1, 1)])
+@pytest.mark.parametrize("image_size", [(64, 32), (33, 47), (1, 4)])
+def test_antialiasing_gives_the_bits_of_tf_image_resize(size, image_size):
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    expected = np.clip(tf.image.resize(image, image_size, antialias=True), 0, 255)
+    np.testing.assert_array_equal(transforms.resize_antialiased(image, image_size), expected)
+
+
 def test_growing_is_bilinear_between_pixel_centres(tmp_path, write_image):
     write_image(tmp_path / "ramp.png", pixels=np.uint8([[[0] * 3, [100] * 3]]))
     row = transforms.load(str(tmp_path / "ramp.png"), (1, 4)).numpy()[0, :, 0]
@@ -76,8 +85,8 @@ def test_shapes_are_known_when_the_graph_is_built():
     spec = tf.TensorSpec([], tf.string)
     assert tf.function(lambda b: transforms.decode(b, (8, 4))).get_concrete_function(spec).output_shapes == (8, 4, 3)
     everything = Augmentation(erasing_probability=0.5)
-    specs = tf.TensorSpec([8, 4, 3]), tf.TensorSpec([2], tf.int32)
-    assert tf.function(everything.__call__).get_concrete_function(*specs).output_shapes == (8, 4, 3)
+    specs = tf.TensorSpec([5, 8, 4, 3]), tf.TensorSpec([5, 8])
+    assert tf.function(everything.__call__).get_concrete_function(*specs).output_shapes == (5, 8, 4, 3)
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4,), (4, 4, 3), 4, (4.5, 2), None])
@@ -121,6 +130,25 @@ def test_a_crop_is_a_window_of_the_padded_image_and_every_window_occurs(fill, pi
         assert len(matches) == 1
         places.add(tuple(matches[0]))
     assert places == {(top, left) for top in range(3) for left in range(3)}
+
+
+@pytest.mark.parametrize(("size", "padding"), [((97, 41), 5), ((384, 128), 10), ((2, 3), 4)])
+def test_flip_and_crop_are_those_of_each_seed_s_own_numbers_to_the_pixel(size, padding):
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (24, *size, 3)).astype(np.float32)
+    seeds = random.integers(-(2**31), 2**31, (len(images), 2)).astype(np.int32)
+    augmentation = Augmentation(padding=padding)
+    results = augmentation(tf.constant(images), tf.constant(augmentation.draw(seeds, size)))
+    for image, seed, result in zip(images, seeds, results, strict=True):
+        mirror, *offset = tf.random.stateless_uniform([3], seed).numpy()
+        top, left = (int(number * (2 * padding + 1)) for number in offset)
+        padded = np.pad(image[:, ::-1] if mirror < 0.5 else image, [(padding, padding), (padding, padding), (0, 0)])
+        np.testing.assert_array_equal(result, padded[top : top + size[0], left : left + size[1]])
+
+
+def test_an_image_of_one_row_cannot_be_cropped():
+    with pytest.raises(UserError, match=r"at least 2x2 pixels, to pad and crop, but got \(1, 8\)"):
+        Augmentation(padding=2).draw([[0, 0]], (1, 8))
 
 
 def test_erasing_fills_a_rectangle_of_the_paper_s_size_with_the_mean_pixel():

@@ -10,6 +10,13 @@ def test_pixels_are_centred_and_scaled_by_channel():
     np.testing.assert_allclose(normalize(keras.ops.convert_to_tensor(images))[0, 0], [[0] * 3, [1] * 3], atol=1e-6)
 
 
+def test_all_pixels_are_treated_alike():
+    images = np.random.default_rng(0).uniform(0, 255, (2, 3, 5, 3)).astype(np.float32)
+    expected = (images - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    np.testing.assert_allclose(normalize(keras.ops.convert_to_tensor(images)), expected, rtol=1e-6)
+    assert normalize(keras.KerasTensor((None, None, None, 3))).shape == (None, None, None, 3)
+
+
 def test_an_image_of_384_by_128_becomes_a_map_of_96_by_32():
     stem = Stem(8)
     stem.build((None, 384, 128, 3))
