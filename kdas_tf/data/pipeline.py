@@ -1,6 +1,7 @@
 """Turns records into batches of decoded, augmented images with tf.data."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ _STREAM = 301
 
 # Steps that are planned at once: a few kilobytes each, and Python is asked seldom.
 _PLANNED_STEPS = 32
+# Files that are read at once. TensorFlow's own choice, one for each core, leaves cores waiting for the next.
+_READ_FILES = max(8, 2 * (os.cpu_count() or 1))
 
 
 class Share(NamedTuple):
@@ -100,8 +103,7 @@ def balanced_batches(
     Returns:
         A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(len(indices), P * K)` less
         start_step, with elements {"image": float32 `[P*K, height, width, 3]` in 0..255, "label": int32 `[P*K]`,
-        "index": int32 `[P*K]`},
-        grouped by identity; `index` is a position in `records`.
+        "index": int32 `[P*K]`}, grouped by identity; `index` is a position in `records`.
 
     Raises:
         UserError: a number is out of its range, or there are too few identities.
@@ -114,8 +116,9 @@ def balanced_batches(
         raise UserError(f"Expected 0 <= start_epoch <= epochs, but got {start_epoch} and {epochs}. Correct them.")
     labels, indices = np.asarray(labels, np.int32), np.asarray(indices, np.int32)
     sampler = BalancedSampler(labels[indices], identities_per_batch, images_per_identity, seed)
-    plans = _plans(sampler, indices, augmentation, image_size, range(start_epoch, epochs), start_step, share)
     all_labels = tf.constant(labels)
+    steps = range(start_epoch * sampler.steps_per_epoch + start_step, epochs * sampler.steps_per_epoch)
+    plans = _plans(sampler, indices, augmentation, image_size, steps, share)
 
     def batch(index: tf.Tensor, choices: tf.Tensor, image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = image if augmentation is None else augmentation(image, choices)
@@ -125,10 +128,9 @@ def balanced_batches(
         dataset = _map(plans, lambda index, choices: batch(index, choices, images.load(index)))
     else:
         # One by one, so that all threads decode for the same batch.
-        read = _map(plans.unbatch(), lambda index, choices: (index, choices, images.read(index)))
+        read = _map(plans.unbatch(), lambda index, choices: (index, choices, images.read(index)), _READ_FILES)
         dataset = _map(read.batch(share.part(sampler.batch_size), drop_remainder=True), batch)
-    steps = (epochs - start_epoch) * sampler.steps_per_epoch - start_step
-    return _finish(dataset.apply(tf.data.experimental.assert_cardinality(steps * share.devices)))
+    return _finish(dataset.apply(tf.data.experimental.assert_cardinality(len(steps) * share.devices)))
 
 
 def _plans(
@@ -136,8 +138,7 @@ def _plans(
     indices: npt.NDArray[np.int32],
     augmentation: transforms.Augmentation | None,
     image_size: tuple[int, int],
-    epochs: range,
-    start_step: int,
+    steps: range,
     share: Share,
 ) -> tf.data.Dataset:
     """What each part of each batch shows: positions in the records `[part]`, and choices `[part, any]`."""
@@ -149,23 +150,27 @@ def _plans(
         choices = unused if augmentation is None else augmentation.draw(seeds, image_size)
         return choices.reshape(len(seeds) // part, part, choices.shape[1])
 
-    def plan() -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]]:
-        for epoch in epochs:
-            for first in range(start_step if epoch == epochs[0] else 0, sampler.steps_per_epoch, _PLANNED_STEPS):
-                steps = range(first, min(first + _PLANNED_STEPS, sampler.steps_per_epoch))
-                chosen = np.stack([indices[sampler.batch(epoch, step)][rows] for step in steps])
-                sources = [np.random.SeedSequence([_STREAM, sampler.seed, epoch, step]) for step in steps]
-                words = np.stack([source.generate_state(2 * sampler.batch_size) for source in sources])
-                seeds = words.view(np.int32).reshape(len(steps), -1, 2)[:, rows].reshape(-1, 2)
-                yield chosen.reshape(-1, part), choose(seeds)
+    def plan(first: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        planned = range(int(first), min(int(first) + _PLANNED_STEPS, steps.stop))
+        places = [divmod(step, sampler.steps_per_epoch) for step in planned]
+        chosen = np.stack([indices[sampler.batch(*place)][rows] for place in places])
+        sources = [np.random.SeedSequence([_STREAM, sampler.seed, *place]) for place in places]
+        words = np.stack([source.generate_state(2 * sampler.batch_size) for source in sources])
+        seeds = words.view(np.int32).reshape(len(places), -1, 2)[:, rows].reshape(-1, 2)
+        return chosen.reshape(-1, part), choose(seeds)
+
+    def plan_in_graph(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chosen, choices = tf.numpy_function(plan, [first], [tf.int32, tf.float32])
+        return tf.ensure_shape(chosen, [None, part]), tf.ensure_shape(choices, [None, part, width])
 
     width = choose(np.zeros((part, 2), np.int32)).shape[-1]
-    signature = tf.TensorSpec([None, part], tf.int32), tf.TensorSpec([None, part, width], tf.float32)
-    return tf.data.Dataset.from_generator(plan, output_signature=signature).unbatch()
+    # Not from_generator: since Python 3.11 it makes glibc (mallopt) ask the system for every 128 kB from then on, which
+    # slows down everything in the process that makes tensors, the training step, too (TensorFlow 2.21).
+    return tf.data.Dataset.range(steps.start, steps.stop, _PLANNED_STEPS).map(plan_in_graph).unbatch()
 
 
-def _map(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
-    return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+def _map(dataset: tf.data.Dataset, function: Callable[..., Any], calls: int = tf.data.AUTOTUNE) -> tf.data.Dataset:
+    return dataset.map(function, num_parallel_calls=calls, deterministic=True)
 
 
 def paired_batches(halves: Mapping[str, tuple[Sequence[int] | npt.NDArray, int]], **arguments: Any) -> tf.data.Dataset:
@@ -202,7 +207,7 @@ def ordered_batches(records: Sequence[Record], *, image_size: tuple[int, int], b
     images = ImageCache(records, image_size, limit=0)
     if batch_size < 1:
         raise UserError(f"Expected batch_size >= 1, but got {batch_size}. Correct it.")
-    dataset = _map(tf.data.Dataset.range(len(records)), lambda index: {"image": images.read(index)})
+    dataset = _map(tf.data.Dataset.range(len(records)), lambda index: {"image": images.read(index)}, _READ_FILES)
     return _finish(dataset.batch(batch_size))
 
 
