@@ -126,9 +126,8 @@ def measure(name: str, folder: Path, rounds: int) -> dict[str, dict[str, float]]
 
     from kdas_tf.data import market1501
     from kdas_tf.data.records import relabel
-    from kdas_tf.training.devices import make_strategy
 
-    make_strategy(None, None, "float32")  # sets TensorFlow up as in training
+    processes.training_strategy()
     step = {**STEPS, **QUICK}[name]
     records = market1501.read(folder).train
     shape = (step.batch // 2, 2) if step.search else (step.batch // 4, 4)

@@ -60,6 +60,16 @@ def peer(python: str, script: str, arguments: Sequence[Any], needs: str = "torch
     return "the peer failed: " + (process.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
 
 
+def training_strategy(logical_cpus: int | None = None) -> Any:
+    """Sets TensorFlow up as the launcher does for networks of cells on `THREADS` cores; returns the strategy."""
+    import tensorflow as tf
+
+    from kdas_tf.training.devices import make_strategy
+
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    return make_strategy(None, logical_cpus, "float32", intra_op_threads=1)
+
+
 def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
     """Per number the median over the rounds."""
     return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}

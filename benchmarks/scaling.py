@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import processes
-from processes import THREADS, cpu_seconds, peak_memory
+from processes import cpu_seconds, peak_memory
 
 PER_IDENTITY = 2  # images of a person in a batch, as in the search
 REDUCTIONS = (1, 3)  # positions: cells that are added have the last one's size, for 64 rows bear no third reduction
@@ -148,13 +148,10 @@ def measure(point: Point, repeats: int, seconds: float, head_width: int | None) 
     import tensorflow as tf
 
     import kdas_tf.training.steps  # noqa: F401 - so that it is loaded before the clock starts
-    from kdas_tf.training.devices import make_strategy
 
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     keras.utils.set_random_seed(0)
     begin, begin_cpu = time.perf_counter(), cpu_seconds()
-    strategy = make_strategy(None, point.devices, "float32")
+    strategy = processes.training_strategy(point.devices)
     model = make_model(point, strategy, head_width)
     batches = tf.data.Dataset.from_tensors({"train": make_batch(point, 1), "val": make_batch(point, 2)})
     same = itertools.repeat(next(iter(strategy.experimental_distribute_dataset(batches))))

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import keras
-import tensorflow as tf
+import processes
 
 from kdas_tf import genotype, schedules
 from kdas_tf.data.pipeline import balanced_batches
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--learning_rate", type=float, default=1e-2)
     arguments = parser.parse_args()
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    processes.training_strategy()
 
     found = arguments.workdir / "search" / "genotype.json"
     origin = json.loads(found.read_text())["derived_from"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import processes
-from processes import THREADS, peak_memory
+from processes import peak_memory
 
 PEER = processes.ROOT.parent / "shared" / "peers" / "torch_supernet.py"
 SIZES = ("8 64 32 16 4", "16 128 64 16 8")
@@ -48,11 +48,7 @@ def measure(size: tuple[int, ...], repeats: int, **options: Any) -> dict[str, fl
     from kdas_tf.training.optimizers import adam, momentum_sgd
 
     channels, height, width, batch, cells = size
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
-    # As in training: the layout pass makes the first step slower and the later ones no faster.
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
-
+    processes.training_strategy()
     begin = time.perf_counter()
     reductions = REDUCTIONS.get(cells, (cells - 1,))
     supernet = Supernet(
@@ -100,12 +96,17 @@ def measure(size: tuple[int, ...], repeats: int, **options: Any) -> dict[str, fl
 
 
 def speed_of_a_product(size: int = 4096, repeats: int = 5) -> float:
-    """GFLOP/s of a product of two large float32 matrices in this process: what the cores reach."""
+    """GFLOP/s of products of two large float32 matrices in this process, one on each core: what the cores reach."""
     import tensorflow as tf
 
-    matrix = tf.random.normal([size, size])
-    times = [processes.timed(lambda: tf.matmul(matrix, matrix).numpy())[0] for _ in range(repeats)]
-    return 2 * size**3 / statistics.median(times) / 1e9
+    left, right = (tf.random.normal([size, size]) for _ in range(processes.THREADS))
+
+    @tf.function
+    def products():
+        return tf.matmul(left, right), tf.matmul(right, left)
+
+    times = [processes.timed(lambda: [each.numpy() for each in products()])[0] for _ in range(repeats + 1)]
+    return processes.THREADS * 2 * size**3 / statistics.median(times[1:]) / 1e9
 
 
 def run_ours(size: str, repeats: int) -> dict[str, float]:

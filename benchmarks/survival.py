@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import processes
-from processes import THREADS
 from search_step import REDUCTIONS, parse_size
 
 GOAL = 3.0  # percent
@@ -74,11 +73,8 @@ def measure(size: tuple[int, ...], identities: int, steps: int, saves: int) -> d
     import tensorflow as tf
 
     from kdas_tf.training.checkpoints import Checkpoints, Position
-    from kdas_tf.training.devices import make_strategy
 
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
-    default = make_strategy(None, None, "float32")  # TensorFlow is set up as in a search
+    default = processes.training_strategy()
     strategies = dict(zip(STRATEGIES, (default, tf.distribute.MirroredStrategy(["CPU:0"])), strict=True))
     models, takes = {}, {}
     for name, strategy in strategies.items():

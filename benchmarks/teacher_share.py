@@ -146,9 +146,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     import keras
     import numpy as np
 
-    from kdas_tf.training.devices import make_strategy
-
-    make_strategy(None, None, "float32")  # sets TensorFlow up as in training
+    processes.training_strategy()
     keras.utils.set_random_seed(0)
     scale = {**SCALES, **QUICK}[name]
     ways = passes(scale)

@@ -70,9 +70,7 @@ def measure(size: str, genotype: str, repeats: int) -> dict[str, float]:
     """Times our steps in this process; the first one, which builds and traces, apart."""
     import tensorflow as tf
 
-    from kdas_tf.training.devices import make_strategy
-
-    make_strategy(None, None, "float32")  # sets TensorFlow up as in training
+    processes.training_strategy()
     begin = time.perf_counter()
     student = make_student(size, genotype)
     model = make_model(student, 3.5e-4)
@@ -146,9 +144,8 @@ def measure_operations(cases: list[tuple[str, int, int, int, int, int]], repeats
     import tensorflow as tf
 
     from kdas_tf.space.mixed import make_operation
-    from kdas_tf.training.devices import make_strategy
 
-    make_strategy(None, None, "float32")
+    processes.training_strategy()
     results = []
     for name, channels, height, width, stride, batch in cases:
         operation = make_operation(name, channels, stride=stride)

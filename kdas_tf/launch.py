@@ -39,6 +39,7 @@ def run(
     deterministic: bool = False,
     keep_checkpoints: int = 3,
     image_cache_gb: float = 1.0,
+    intra_op_threads: int | None = None,
     dry_run: bool = False,
 ) -> None:
     """Runs stages in order; one whose result exists is skipped.
@@ -57,6 +58,8 @@ def run(
         keep_checkpoints: how many of the last checkpoints of a stage are kept.
         image_cache_gb: memory for decoded training images, 10^9 bytes: if all of a stage's fit (height * width * 12
             bytes each), they are decoded once and not in every epoch. The batches are the same.
+        intra_op_threads: CPU threads that share one operation; 0 for TensorFlow's choice. By default 1 where a stage
+            trains a network of cells on at most four cores.
         dry_run: print stages, configuration, parameters and memory, and run nothing.
 
     Raises:
@@ -71,6 +74,8 @@ def run(
         raise UserError(f"Expected launch.run.keep_checkpoints of at least 1, got {keep_checkpoints}.")
     if not image_cache_gb >= 0:
         raise UserError(f"Expected launch.run.image_cache_gb of at least 0, got {image_cache_gb}.")
+    if intra_op_threads is not None and intra_op_threads < 0:
+        raise UserError(f"Expected launch.run.intra_op_threads of at least 0, got {intra_op_threads}.")
     with quiet():
         tensorflow, running = map(importlib.import_module, ("tensorflow", "kdas_tf.running"))
         tensorflow.config.list_physical_devices()
@@ -80,7 +85,12 @@ def run(
     if cluster:
         running.check_several_machines(stages, mixed_precision)
     with workers.noticing_lost_workers(cluster is not None):
-        strategy = devices.make_strategy(num_devices, logical_cpus, mixed_precision, deterministic, cluster)
+        if intra_op_threads is None:
+            cells = any(vars(inspect.getmodule(inspect.unwrap(stage))).get("CELLS") for stage in stages)
+            intra_op_threads = devices.threads_for_cells() if cells else 0
+        strategy = devices.make_strategy(
+            num_devices, logical_cpus, mixed_precision, deterministic, cluster, intra_op_threads
+        )
         folder = path_of("--workdir", workdir)
         common = {"workdir": folder, "seed": seed, "strategy": strategy, "keep_checkpoints": keep_checkpoints}
         common["image_cache_gb"] = image_cache_gb

@@ -14,8 +14,6 @@ if [[ "$workdir" == -* ]]; then
 fi
 
 "$root/launch/setup.sh"
-# At laptop scale oneDNN takes longer to choose a kernel than the kernel takes: see "Small maps" in docs/performance.md.
-[[ $# -gt 1 ]] || export TF_ENABLE_ONEDNN_OPTS="${TF_ENABLE_ONEDNN_OPTS:-0}"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 "$root/.venv/bin/python" -m kdas_tf.launch --gin_file="$root/gin/search.gin" --workdir="$workdir" "${@:2}"
 

@@ -37,6 +37,7 @@ from kdas_tf.training.workers import by_first, share_of, wait_for, writes
 
 RESULT = "pretrain.json"
 TOGETHER = True
+CELLS = True
 INDEX = "images.json"
 SOURCES = ("folder", "tfds")
 

@@ -35,6 +35,7 @@ from kdas_tf.training.workers import share_of, writes
 
 RESULT = "genotype.json"
 TOGETHER = True
+CELLS = True
 
 
 def run(

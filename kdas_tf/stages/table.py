@@ -29,6 +29,7 @@ from kdas_tf.training.replicas import Strategy
 
 RESULT = "table.json"
 ONE_MACHINE = True
+CELLS = True
 FREE = ("seeds", "rows", "hand_made")
 """Arguments that say how much of the table is done now; they may differ from one command to the next."""
 

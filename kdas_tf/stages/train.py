@@ -34,6 +34,7 @@ from kdas_tf.training.workers import on_this_worker, share_of, writes
 
 RESULT = "train.json"
 TOGETHER = True
+CELLS = True
 BEST = "best"
 
 

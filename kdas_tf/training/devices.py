@@ -1,5 +1,7 @@
-"""Sets up TensorFlow for a process: devices, precision, determinism."""
+"""Sets up TensorFlow for a process: devices, threads, precision, determinism."""
 
+import contextlib
+import os
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ def make_strategy(
     mixed_precision: str,
     deterministic: bool = False,
     cluster: Cluster | None = None,
+    intra_op_threads: int = 0,
 ) -> Any:
     """Sets up TensorFlow and returns the strategy.
 
@@ -27,6 +30,7 @@ def make_strategy(
         mixed_precision: dtype policy.
         deterministic: whether the same steps must give the same bits.
         cluster: the machines that train together; waits until they are there.
+        intra_op_threads: CPU threads that may share one operation; 0 for TensorFlow's choice.
 
     Raises:
         UserError: there are fewer devices.
@@ -35,6 +39,8 @@ def make_strategy(
     for flag, number in (("num_devices", num_devices), ("logical_cpus", logical_cpus)):
         if number is not None and number < 1:
             raise UserError(f"Expected --{flag} to be at least 1, got {number}.")
+    with contextlib.suppress(RuntimeError):  # a program that has used TensorFlow before keeps its threads
+        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
     # The layout pass costs seconds at the first step of a supernet and gained nothing (docs/performance.md).
     tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
     if deterministic:
@@ -55,6 +61,17 @@ def make_strategy(
         )
     devices = devices[:num_devices]
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+def threads_for_cells() -> int:
+    """CPU threads that should share one operation of a network of cells, as `make_strategy` takes it.
+
+    Such networks have many operations that wait for nothing but their node. On few cores it is up to twice as fast to
+    run several of them at once as to cut each (docs/performance.md); on more cores that was not measured. What the user
+    has set in TensorFlow's own environment variable stays.
+    """
+    few = len(os.sched_getaffinity(0)) <= 4 if hasattr(os, "sched_getaffinity") else False
+    return 1 if few and "TF_NUM_INTRAOP_THREADS" not in os.environ else 0
 
 
 def _several_machines(cluster: Cluster, num_devices: int | None, logical_cpus: int | None) -> Any:
