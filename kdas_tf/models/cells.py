@@ -21,6 +21,18 @@ _ROWS = np.eye(len(EDGES), dtype="float32")
 """Its rows pick those of alpha."""
 
 
+def edges_from(source: int) -> list[int]:
+    """Rows of alpha that belong to the edges leaving a node, in the order of their targets."""
+    return [edge for edge, (start, _) in enumerate(EDGES) if start == source]
+
+
+GROUPS = (tuple(range(INPUTS)), *((source,) for source in range(INPUTS, INPUTS + NODES - 1)))
+"""Nodes whose edges are computed together: those that are there at the same time."""
+
+EDGES_OF_GROUPS = tuple([edge for source in sources for edge in edges_from(source)] for sources in GROUPS)
+"""Rows of alpha that belong to the edges leaving the nodes of a group."""
+
+
 class Cell(keras.layers.Layer):
     """What the cells of the supernet and of a derived network share: how they treat their inputs.
 
@@ -71,9 +83,8 @@ class Cell(keras.layers.Layer):
         return 2 if self.reduction and source < INPUTS else 1
 
     def input_nodes(self, older, newer, training: bool) -> list:
-        """The two input nodes at the cell's width."""
-        inputs = self.older_input(older, training=training), self.newer_input(newer, training=training)
-        return [ops.squeeze(x, 0) for x in inputs]
+        """The two input nodes at the cell's width, `[1, batch, height, width, channels]`."""
+        return [self.older_input(older, training=training), self.newer_input(newer, training=training)]
 
     def _node_shape(self, newer_shape: Shape) -> Shape:
         batch, *size = newer_shape[:3]
@@ -116,36 +127,36 @@ class SupernetCell(Cell):
     def build_edges(self, node_shapes: list[Shape]) -> None:
         self.fan_outs = []
         mixed = self.channels // self.partial_channels
-        for source in range(INPUTS + NODES - 1):
+        for sources, edges in zip(GROUPS, EDGES_OF_GROUPS, strict=True):
             fan_out = MixedFanOut(
                 mixed,
-                edges=len(edges_from(source)),
-                stride=self.stride(source),
+                edges=len(edges),
+                sources=len(sources),
+                stride=self.stride(sources[0]),
                 affine=self.affine,
-                name=f"from_node_{source}",
+                name="from_inputs" if sources[0] < INPUTS else f"from_node_{sources[0]}",
                 dtype=self.dtype_policy,
             )
-            fan_out.build((*node_shapes[source][:-1], mixed))
+            fan_out.build((*node_shapes[sources[0]][:-1], mixed))
             self.fan_outs.append(fan_out)
 
     def call(self, older, newer, weights, training: bool = False):
-        nodes = self.input_nodes(older, newer, training)
+        nodes, group = [], ops.concatenate(self.input_nodes(older, newer, training), 0)
         arriving: list[list] = [[] for _ in range(INPUTS + NODES)]
         beside = None
-        for source, fan_out in enumerate(self.fan_outs):
-            if source >= INPUTS:
-                nodes.append(self._node(arriving[source], beside))
-            mixed = nodes[source]
+        for sources, edges, fan_out in zip(GROUPS, EDGES_OF_GROUPS, self.fan_outs, strict=True):
+            if sources[0] >= INPUTS:
+                nodes.append(self._node(arriving[sources[0]], beside))
+                group = ops.expand_dims(nodes[-1], 0)
             if self.partial_channels > 1:
-                mixed, others = split_channels(mixed, self.partial_channels)
-                passing = pass_by(others, self.stride(source))
-                beside = passing if beside is None else beside + passing
-            edges = edges_from(source)
-            outputs = fan_out(mixed, times_constant(_ROWS[edges], weights), training=training)
+                group, others = split_channels(group, self.partial_channels)
+                passing = [pass_by(each, self.stride(sources[0])) for each in ops.unstack(others, len(sources), axis=0)]
+                beside = functools.reduce(ops.add, passing if beside is None else [beside, *passing])
+            outputs = fan_out(group, times_constant(_ROWS[edges], weights), training=training)
             for edge, output in zip(edges, ops.unstack(outputs, len(edges), axis=0), strict=True):
                 arriving[EDGES[edge][1]].append(output)
         nodes.append(self._node(arriving[-1], beside))
-        return ops.concatenate(nodes[INPUTS:], axis=-1)
+        return ops.concatenate(nodes, axis=-1)
 
     def _node(self, arriving: list, beside):
         """The sum of what comes through a node's edges; with partial channels, joined with what passed by them."""
@@ -154,11 +165,6 @@ class SupernetCell(Cell):
 
     def get_config(self):
         return {**super().get_config(), "partial_channels": self.partial_channels}
-
-
-def edges_from(source: int) -> list[int]:
-    """Rows of alpha that belong to the edges leaving a node, in the order of their targets."""
-    return [edge for edge, (start, _) in enumerate(EDGES) if start == source]
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -195,7 +201,7 @@ class DerivedCell(Cell):
             self.operations.append(operation)
 
     def call(self, older, newer, drop_path: Callable[..., Any] | None = None, training: bool = False):
-        nodes = self.input_nodes(older, newer, training)
+        nodes = [ops.squeeze(x, 0) for x in self.input_nodes(older, newer, training)]
         arriving = []
         for operation, (_, source) in zip(self.operations, self.pairs, strict=True):
             output = ops.squeeze(operation(nodes[source], training=training), 0)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from kdas_tf.genotype import INPUTS
-from kdas_tf.models.cells import Cell, DerivedCell, SupernetCell
+from kdas_tf.models.cells import GROUPS, Cell, DerivedCell, SupernetCell
 from kdas_tf.models.heads import ReIDHead
 from kdas_tf.models.networks import CellNetwork
 from kdas_tf.models.resnet import ResidualBlock, ResNet
@@ -133,7 +133,7 @@ def _of_cell(cell: Cell, older: Shape, newer: Shape) -> int:
 def _with_sources(cell: Cell) -> list[tuple[Operation, int]]:
     """What is on a cell's edges, with the node that the edges leave."""
     if isinstance(cell, SupernetCell):
-        return [(fan_out, source) for source, fan_out in enumerate(cell.fan_outs)]
+        return [(fan_out, sources[0]) for sources, fan_out in zip(GROUPS, cell.fan_outs, strict=True)]
     assert isinstance(cell, DerivedCell)
     return [(operation, source) for operation, (_, source) in zip(cell.operations, cell.pairs, strict=True)]
 

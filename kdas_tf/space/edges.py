@@ -1,7 +1,8 @@
 """What every operation over parallel edges is made of: convolutions and batch normalisation with a leading edge axis.
 
-Tensors are `[edges, batch, height, width, channels]`. Edges come first because then the pointwise convolutions of all
-edges are one batched matrix product without transposes, and an edge's output is a contiguous slice.
+Tensors are `[edges, batch, height, width, channels]`; where several edges leave one node, its tensor stands there once,
+and the first axis counts these sources, not edges. Edges come first because then the pointwise convolutions of
+all edges are one batched matrix product without transposes, and an edge's output is a contiguous slice.
 """
 
 import math
@@ -32,30 +33,32 @@ def pointwise(x, kernel):
     """1x1 convolution of every edge.
 
     Args:
-        x: `[edges or 1, ..., channels]`; one input is shared by all edges.
+        x: `[edges, ..., channels]`; or `[sources, ..., channels]`, each shared by as many edges, one after the other.
         kernel: `[edges, channels, filters]`.
 
     Returns:
         `[edges, ..., filters]`.
     """
-    shape = shape_of(x)
-    flat = ops.reshape(x, (shape[0], -1, shape[-1]))
-    shared = shape[0] == 1 < kernel.shape[0]
-    product = _shared_matmul(flat, ops.copy(kernel)) if shared else ops.matmul(flat, kernel)
-    return ops.reshape(product, (kernel.shape[0], *shape[1:-1], kernel.shape[-1]))
+    shape, edges = shape_of(x), kernel.shape[0]
+    if shape[0] == edges:
+        product = ops.matmul(ops.reshape(x, (edges, -1, shape[-1])), kernel)
+    else:
+        flat = ops.reshape(x, (shape[0], 1, -1, shape[-1]))
+        product = _shared_matmul(flat, ops.reshape(kernel, (shape[0], -1, *kernel.shape[1:])))
+    return ops.reshape(product, (edges, *shape[1:-1], kernel.shape[-1]))
 
 
 @ops.custom_gradient
 def _shared_matmul(x, kernels):
-    """Product of one matrix `[1, n, k]` with each of several `[edges, k, m]`.
+    """Product of each matrix `[sources, 1, n, k]` with several `[sources, edges of a source, k, m]`.
 
     Its gradient is written out, since TensorFlow's for matrices that are broadcast takes twenty operations more.
     """
 
     def gradient(*args, upstream=None):
         upstream = args[0] if upstream is None else upstream
-        of_x = ops.sum(ops.matmul(upstream, ops.swapaxes(kernels, 1, 2)), 0, keepdims=True)
-        return of_x, ops.matmul(ops.swapaxes(x, 1, 2), upstream)
+        of_x = ops.sum(ops.matmul(upstream, ops.swapaxes(kernels, 2, 3)), 1, keepdims=True)
+        return of_x, ops.matmul(ops.swapaxes(x, 2, 3), upstream)
 
     return ops.matmul(x, kernels), gradient
 
@@ -81,7 +84,7 @@ def depthwise(x, kernel, *, stride: int = 1, dilation: int = 1):
     """Depthwise convolution of every edge with symmetric padding, as in PyTorch.
 
     Args:
-        x: `[edges or 1, batch, height, width, channels]`; one input is shared by all edges.
+        x: `[edges or sources, batch, height, width, channels]`, as in `pointwise`.
         kernel: `[edges, size, size, channels, 1]`, an odd size.
         stride: 1 or 2.
         dilation: 1 or 2.
@@ -101,10 +104,10 @@ def depthwise(x, kernel, *, stride: int = 1, dilation: int = 1):
         # TensorFlow's SAME pads one side only when the stride is 2; the references pad both.
         pad = (kernel.shape[1] // 2,) * 2
         x, padding = ops.pad(x, ((0, 0), (0, 0), pad, pad, (0, 0))), "valid"
-    edges = kernel.shape[0]
-    inputs = [ops.squeeze(x, 0)] * edges if x.shape[0] == 1 else ops.unstack(x, edges, axis=0)
+    edges, sources = kernel.shape[0], x.shape[0]
+    inputs = ops.unstack(x, sources, axis=0)
     kernels = ops.unstack(ops.convert_to_tensor(kernel), edges, axis=0)  # JAX takes no variable there
-    outputs = [ops.depthwise_conv(i, k, stride, padding) for i, k in zip(inputs, kernels, strict=True)]
+    outputs = [ops.depthwise_conv(inputs[i * sources // edges], k, stride, padding) for i, k in enumerate(kernels)]
     return _from_phases(ops.stack(outputs), size) if phases else ops.stack(outputs)
 
 
@@ -139,8 +142,7 @@ def shifted_downsample(x):
     return x[..., 1::2, 1::2, :]
 
 
-@ops.custom_gradient
-def _standardize(x, mean, variance, epsilon):
+def _standardize(x, mean, variance, epsilon: float):
     """(x - mean) / sqrt(variance + epsilon), where both are x's own over all axes but the first and the last.
 
     The gradient is written out (Ioffe and Szegedy, 2015, section 3): derived automatically it takes five times as
@@ -149,17 +151,22 @@ def _standardize(x, mean, variance, epsilon):
     type of x: in mixed precision the output is the largest thing that a step keeps.
     """
     axes = tuple(range(1, len(x.shape) - 1))
-    scale = ops.rsqrt(variance + ops.cast(epsilon, variance.dtype))
-    output = ops.cast((ops.cast(x, variance.dtype) - mean) * scale, x.dtype)
+    scale = ops.rsqrt(variance + epsilon)
 
-    def gradient(*args, upstream=None):
-        upstream = ops.cast(args[0] if upstream is None else upstream, variance.dtype)
-        normal = ops.cast(output, variance.dtype)
-        mean_gradient = ops.mean(upstream, axes, keepdims=True)
-        covariance = ops.mean(upstream * normal, axes, keepdims=True)
-        return ops.cast(scale * (upstream - mean_gradient - normal * covariance), output.dtype), None, None, None
+    @ops.custom_gradient
+    def standardized(x):
+        output = ops.cast((ops.cast(x, scale.dtype) - mean) * scale, x.dtype)
 
-    return output, gradient
+        def gradient(*args, upstream=None):
+            upstream = ops.cast(args[0] if upstream is None else upstream, scale.dtype)
+            normal = ops.cast(output, scale.dtype)
+            mean_gradient = ops.mean(upstream, axes, keepdims=True)
+            covariance = ops.mean(upstream * normal, axes, keepdims=True)
+            return ops.cast(scale * (upstream - mean_gradient - normal * covariance), output.dtype)
+
+        return output, gradient
+
+    return standardized(x)
 
 
 class _Deferred(threading.local):  # every replica of a strategy is traced in a thread of its own

@@ -1,5 +1,6 @@
-"""The mixed operation (Eq. 2), for all edges that leave one node at once."""
+"""The mixed operation (Eq. 2), for all edges that leave one node, or several, at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ from keras import ops
 
 from kdas_tf.genotype import PRIMITIVES
 from kdas_tf.space.edges import shape_of
-from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, Pooling, SkipConnect
+from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, Pooling, SkipConnect, stacked
 from kdas_tf.space.part_aware import PartAware
 
 
@@ -39,58 +40,67 @@ def make_operation(name: str, channels: int, **kwargs: Any) -> Operation:
 
 @keras.saving.register_keras_serializable("kdas_tf")
 class MixedFanOut(Operation):
-    """Softmax-weighted mixture of all candidates on every edge that leaves one node.
+    """Softmax-weighted mixture of all candidates on every edge that leaves a node.
 
     output[e] = sum over o of weights[e, o] * o(x), with weights of its own for every edge (Eq. 2). `none` adds
-    nothing; pools and the identity are computed once for all edges.
+    nothing; pools and the identity are computed once for all edges of a node.
 
     The candidates' maps are stacked: one batch normalisation ends them all (DARTS' supernet has one of its own after
     each, without affine: the same numbers), and the mixture is one product of a sparse `[edges, maps]` matrix with
     the stack.
 
     Call arguments:
-        x: `[batch, height, width, channels]`, the node's output.
+        x: `[batch, height, width, channels]`, the node's output, or those of several, `[sources, batch, ...]`.
         weights: `[edges, 7]`, the softmax of alpha's rows, in the order of `PRIMITIVES`.
     """
 
     def __init__(self, channels: int, *, affine: bool = False, **kwargs: Any):
         super().__init__(channels, affine=affine, normalize=False, **kwargs)
-        config = {"edges": self.edges, "stride": self.stride, "affine": affine, "dtype": self.dtype_policy}
+        config = {"edges": self.edges, "sources": self.sources, "stride": self.stride, "affine": affine}
         self.candidates = {
-            name: make_operation(name, channels, normalize=False, **config) for name in PRIMITIVES if name != "none"
+            name: make_operation(name, channels, normalize=False, dtype=self.dtype_policy, **config)
+            for name in PRIMITIVES
+            if name != "none"
         }
         self.stacked_norm = self.new_norm("norm")
 
     def build_weights(self, input_shape):
-        self.stacked = [name for name in self.candidates if name != "skip_connect" or self.stride == 2]
-        columns, mask = [], []
-        for name, operation in self.candidates.items():
+        self.normalized = [name for name in self.candidates if name != "skip_connect" or self.stride == 2]
+        for operation in self.candidates.values():
             operation.build(input_shape)
-            if name in self.stacked:
-                maps = operation.compute_output_shape(input_shape)[0]
-                columns += [PRIMITIVES.index(name)] * maps
-                # A map for all edges counts on each; one of several belongs to its own edge.
-                mask.append(np.ones((self.edges, 1)) if maps == 1 else np.eye(self.edges))
-        # Products with matrices of zeros and ones pick weights; the gradient of indexing takes many more operations.
-        self.columns = np.eye(len(PRIMITIVES), dtype="float32")[:, columns]
-        self.skip_column = np.eye(len(PRIMITIVES), dtype="float32")[:, [PRIMITIVES.index("skip_connect")]]
-        self.mask = np.concatenate(mask, 1).astype("float32")
-        self.stacked_norm.build((len(columns), *self.compute_output_shape(input_shape)[1:]))
+        self.columns, self.mask = self._map_matrices(self.normalized)
+        if self.stride == 1:
+            self.skip_column, self.skip_mask = self._map_matrices(["skip_connect"])
+        self.stacked_norm.build((self.mask.shape[1], *self.compute_output_shape(input_shape)[1:]))
+
+    def _map_matrices(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Zeros and ones: `[7, maps]`, what operation a map is of; `[edges, maps]`, whether it counts on an edge.
+
+        Products with them pick weights; the gradient of indexing takes many more operations.
+        """
+        columns, masks = [], []
+        for name in names:
+            maps = self.candidates[name].compute_output_shape((None,) * 4)[0]  # one for each source, or for each edge
+            columns += [PRIMITIVES.index(name)] * maps
+            masks.append(np.repeat(np.eye(maps), self.edges // maps, axis=0))
+        return np.eye(len(PRIMITIVES), dtype="float32")[:, columns], np.concatenate(masks, 1).astype("float32")
 
     def call(self, x, weights, training: bool = False):  # type: ignore[override]
-        weights = ops.cast(weights, x.dtype)
-        maps = ops.concatenate([self.candidates[name](x, training=training) for name in self.stacked], 0)
+        x, weights = stacked(x), ops.cast(weights, x.dtype)
+        maps = ops.concatenate([self.candidates[name](x, training=training) for name in self.normalized], 0)
         maps = self.stacked_norm(maps, training=training)
-        mixing = ops.matmul(weights, ops.cast(self.columns, x.dtype)) * ops.cast(self.mask, x.dtype)
-        shape = shape_of(maps)
-        output = ops.matmul(mixing, ops.reshape(maps, (shape[0], -1)))
-        output = ops.reshape(output, (self.edges, *shape[1:]))
+        output = _mix(weights, self.columns, self.mask, maps)
         if self.stride == 1:
-            skip = ops.matmul(weights, ops.cast(self.skip_column, x.dtype))
-            output = output + ops.reshape(skip, (self.edges, 1, 1, 1, 1)) * ops.expand_dims(x, 0)
-        return output
+            output = output + _mix(weights, self.skip_column, self.skip_mask, x)
+        return ops.reshape(output, (self.edges, *shape_of(maps)[1:]))
 
     def get_config(self):
         config = super().get_config()
         del config["normalize"]
         return config
+
+
+def _mix(weights, columns: np.ndarray, mask: np.ndarray, maps):
+    """Sums of maps with the weights of their operations, flat: `[edges, batch * height * width * channels]`."""
+    mixing = ops.matmul(weights, ops.cast(columns, maps.dtype)) * ops.cast(mask, maps.dtype)
+    return ops.matmul(mixing, ops.reshape(maps, (maps.shape[0], -1)))

@@ -1,8 +1,9 @@
-"""The candidate operations, each over several parallel edges that leave the same node.
+"""The candidate operations, each over several parallel edges.
 
 The definitions are those of DARTS (quark0/darts, `operations.py`): ReLU - convolution - batch normalisation. Every
-operation maps one node's tensor `[batch, height, width, channels]` to the outputs of all its edges
-`[edges, batch, height / stride, width / stride, channels]`. The derived network uses them with one edge.
+operation maps a node's tensor `[batch, height, width, channels]`, or those of several nodes `[sources, batch, height,
+width, channels]`, to the outputs of all edges that leave them, `[edges, batch, height / stride, width / stride,
+channels]`: first those of the first node. The derived network uses them with one edge.
 """
 
 from typing import Any
@@ -14,6 +15,11 @@ from kdas_tf.errors import UserError
 from kdas_tf.space.edges import EdgeBatchNorm, depthwise, kernel_initializer, pointwise, shifted_downsample
 
 
+def stacked(x):
+    """A node's tensor, or those of several nodes, as `[sources, batch, height, width, channels]`."""
+    return x if len(x.shape) == 5 else ops.expand_dims(x, 0)
+
+
 class Operation(keras.layers.Layer):
     """What all candidate operations share: edges, channels, stride, and the batch normalisation that ends them.
 
@@ -22,15 +28,18 @@ class Operation(keras.layers.Layer):
     Args:
         channels: channels of the output.
         edges: number of parallel edges, each with weights of its own.
+        sources: number of nodes that they leave, as many each.
         stride: 1, or 2 on the edges that leave the inputs of a reduction cell.
         affine: scale and offset in the batch normalisations.
         normalize: end with batch normalisation; the supernet's mixture does that for all candidates together.
 
-    Input shape: `[batch, height, width, channels]`.
+    Input shape: `[batch, height, width, channels]`, or `[sources, batch, height, width, channels]`; layers are built
+    with the former.
     Output shape: `[edges, batch, ceil(height / stride), ceil(width / stride), channels]`.
 
     Raises:
-        UserError: channels or edges below 1, or a stride that is neither 1 nor 2.
+        UserError: channels, edges or sources below 1, edges that the sources cannot share equally, or a stride that is
+            neither 1 nor 2.
     """
 
     def __init__(
@@ -38,19 +47,21 @@ class Operation(keras.layers.Layer):
         channels: int,
         *,
         edges: int = 1,
+        sources: int = 1,
         stride: int = 1,
         affine: bool = True,
         normalize: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if channels < 1 or edges < 1 or stride not in (1, 2):
+        if channels < 1 or edges < 1 or sources < 1 or edges % sources or stride not in (1, 2):
             raise UserError(
-                "An operation needs channels >= 1, edges >= 1 and a stride of 1 or 2, "
-                f"got channels={channels}, edges={edges}, stride={stride}."
+                "An operation needs channels >= 1, edges >= 1, equally many for each source, and a stride of 1 or 2, "
+                f"got channels={channels}, edges={edges}, sources={sources}, stride={stride}."
             )
         self.channels = channels
         self.edges = edges
+        self.sources = sources
         self.stride = stride
         self.affine = affine
         self.normalize = normalize
@@ -73,11 +84,11 @@ class Operation(keras.layers.Layer):
         """Adds the weights of `convolve`; pooling has none."""
 
     def convolve(self, x, training: bool):
-        """What the operation does before its last batch normalisation."""
+        """What the operation does before its last batch normalisation, from `[sources, ...]` to `[edges, ...]`."""
         raise NotImplementedError
 
     def call(self, x, training: bool = False):
-        output = self.convolve(x, training)
+        output = self.convolve(stacked(x), training)
         return output if self.norm is None else self.norm(output, training=training)
 
     def compute_output_shape(self, input_shape):
@@ -88,6 +99,7 @@ class Operation(keras.layers.Layer):
         config = {
             "channels": self.channels,
             "edges": self.edges,
+            "sources": self.sources,
             "stride": self.stride,
             "affine": self.affine,
             "normalize": self.normalize,
@@ -97,13 +109,13 @@ class Operation(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kdas_tf")
 class Pooling(Operation):
-    """3x3 max or average pooling; the edges share one pooled map, so it is computed once.
+    """3x3 max or average pooling; the edges of a source share one pooled map, so it is computed once.
 
     Args:
         mode: "max" or "average"; average pooling does not count padding.
         **kwargs: as in `Operation`; no normalisation by default, as in DARTS' derived networks.
 
-    Output shape: `[1, batch, ...]`, for all edges.
+    Output shape: `[sources, batch, ...]`, each for all edges of its source.
     """
 
     def __init__(self, channels: int, *, mode: str, normalize: bool = False, **kwargs: Any):
@@ -111,11 +123,12 @@ class Pooling(Operation):
         self.mode = mode
 
     def convolve(self, x, training: bool):
-        pooled = _max_pool(x, self.stride) if self.mode == "max" else _average_pool(x, self.stride)
-        return ops.expand_dims(pooled, 0)
+        images = ops.reshape(x, (-1, *x.shape[2:]))
+        pooled = _max_pool(images, self.stride) if self.mode == "max" else _average_pool(images, self.stride)
+        return ops.reshape(pooled, (self.sources, -1, *pooled.shape[1:]))
 
     def compute_output_shape(self, input_shape):
-        return (1, *super().compute_output_shape(input_shape)[1:])
+        return (self.sources, *super().compute_output_shape(input_shape)[1:])
 
     def get_config(self):
         return {**super().get_config(), "mode": self.mode}
@@ -141,7 +154,7 @@ def _average_pool(x, stride: int):
 
 @keras.saving.register_keras_serializable("kdas_tf")
 class SkipConnect(Operation):
-    """The identity, `[1, batch, ...]` for all edges, at stride 1; a factorised reduce of every edge at stride 2.
+    """The identity, `[sources, batch, ...]`, at stride 1; a factorised reduce of every edge at stride 2.
 
     The identity is never normalised.
     """
@@ -155,12 +168,12 @@ class SkipConnect(Operation):
 
     def convolve(self, x, training: bool):
         if self.stride == 1:
-            return ops.expand_dims(x, 0)
+            return x
         return _factorized_reduce(x, self.even_kernel, self.odd_kernel)
 
     def compute_output_shape(self, input_shape):
         shape = super().compute_output_shape(input_shape)
-        return shape if self.stride == 2 else (1, *shape[1:])
+        return shape if self.stride == 2 else (self.sources, *shape[1:])
 
 
 def _add_reduce_kernels(layer: Operation, inputs: int) -> tuple[keras.Variable, keras.Variable]:
@@ -174,7 +187,7 @@ def _factorized_reduce(x, even_kernel, odd_kernel):
 
     Source: DARTS; odd sizes as in AutoDL-Projects.
     """
-    x = ops.expand_dims(ops.relu(x), 0)
+    x = ops.relu(x)
     even = pointwise(x[..., ::2, ::2, :], even_kernel)
     return ops.concatenate([even, pointwise(shifted_downsample(x), odd_kernel)], -1)
 
@@ -188,7 +201,7 @@ class PointwiseConv(Operation):
         self.kernel = self.add_kernel("kernel", (self.edges, inputs, self.channels), inputs)
 
     def convolve(self, x, training: bool):
-        return pointwise(ops.expand_dims(ops.relu(x), 0), self.kernel)
+        return pointwise(ops.relu(x), self.kernel)
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -221,7 +234,6 @@ class DepthwiseSeparableConv(Operation):
             norm.build((*self.compute_output_shape(input_shape)[:-1], inputs))
 
     def convolve(self, x, training: bool):
-        x = ops.expand_dims(x, 0)
         for i, (spatial, channelwise) in enumerate(zip(self.depthwise_kernels, self.pointwise_kernels, strict=True)):
             x = depthwise(ops.relu(x), spatial, stride=self.stride if i == 0 else 1, dilation=self.dilation)
             x = pointwise(x, channelwise)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kdas_tf.errors import UserError
-from kdas_tf.space.edges import pointwise, shape_of, shifted_downsample, times_constant
+from kdas_tf.space.edges import pointwise, shifted_downsample, times_constant
 from kdas_tf.space.operations import Operation
 
 
@@ -63,24 +63,23 @@ class PartAware(Operation):
 
     def convolve(self, x, training: bool):
         features = self._attend(self._strip_features(x, training))  # [edges, batch, parts, hidden]
-        pixels = ops.expand_dims(x, 0)
         if self.stride == 1:
-            return self._combine(pixels, features, self.kernel, self.membership)
-        pixels, features, half = ops.relu(pixels), ops.relu(features), self.channels // 2
+            return self._combine(x, features, self.kernel, self.membership)
+        x, features, half = ops.relu(x), ops.relu(features), self.channels // 2
         even_kernel, odd_kernel = self.kernel[..., :half], self.kernel[..., half:]
-        even = self._combine(pixels[:, :, ::2, ::2], features, even_kernel, self.membership[::2])
+        even = self._combine(x[:, :, ::2, ::2], features, even_kernel, self.membership[::2])
         # Where an odd size is padded with zeros, the strips' features are zero too.
-        height, width = x.shape[1:3]
+        height, width = x.shape[2:4]
         odd_rows = np.pad(self.membership, ((0, height % 2), (0, 0)))[1::2]
         odd_columns = np.pad(np.ones(width, "float32"), (0, 1))[1::2] if width % 2 else None
-        odd = self._combine(shifted_downsample(pixels), features, odd_kernel, odd_rows, odd_columns)
+        odd = self._combine(shifted_downsample(x), features, odd_kernel, odd_rows, odd_columns)
         return ops.concatenate([even, odd], -1)
 
     def _combine(self, pixels, features, kernel, membership, columns=None):
         """1x1 convolution of the pixels concatenated with their strip's features."""
         inputs = pixels.shape[-1]
         pixel_kernel, strip_kernel = kernel[:, :inputs], kernel[:, inputs:]
-        spread = times_constant(membership, pointwise(features, strip_kernel))
+        spread = times_constant(membership, ops.einsum("ebph,ehc->ebpc", features, strip_kernel))
         spread = ops.expand_dims(spread, 3)  # the same in all columns
         if columns is not None:
             spread = spread * ops.cast(columns, spread.dtype)[:, None]
@@ -88,17 +87,22 @@ class PartAware(Operation):
 
     def _strip_features(self, x, training: bool):
         """Average pool - ReLU - 1x1 convolution - BN of each strip: `[edges, batch, parts, hidden]`."""
-        average = self.membership / self.membership.sum(0)
-        pooled = ops.relu(times_constant(average.T, ops.mean(x, 2)))
-        local = ops.einsum("bpc,epcd->ebpd", pooled, self.local_kernel) + self.local_bias
-        shape = shape_of(local)
-        flat = ops.reshape(local, (shape[0], shape[1], 1, 1, shape[2] * shape[3]))
-        return ops.reshape(self.local_norm(flat, training=training), shape)
+        height, width, channels = x.shape[2:]
+        # One product averages rows and columns; the gradient of ops.mean takes ten operations.
+        average = np.repeat(self.membership / (width * self.membership.sum(0)), width, axis=0)
+        pixels = ops.reshape(x, (self.sources, -1, height * width, channels))
+        pooled = ops.relu(times_constant(average.T, pixels))
+        kernel = ops.reshape(self.local_kernel, (self.sources, -1, *self.local_kernel.shape[1:]))
+        local = ops.einsum("sbpc,sepch->sebph", pooled, kernel)
+        flat = ops.reshape(local, (self.edges, -1, 1, 1, local.shape[3] * local.shape[4]))
+        flat = flat + ops.reshape(self.local_bias, (self.edges, 1, 1, 1, -1))
+        return ops.reshape(self.local_norm(flat, training=training), (self.edges, -1, *local.shape[3:]))
 
     def _attend(self, features):
-        keys_queries = pointwise(features, self.key_query_kernel) + self.key_query_bias
+        keys_queries = ops.einsum("ebph,ehk->ebpk", features, self.key_query_kernel) + self.key_query_bias
         keys, queries = ops.split(keys_queries, 2, axis=-1)
-        return ops.matmul(ops.softmax(ops.matmul(keys, ops.swapaxes(queries, 2, 3)), -1), features)
+        attention = ops.softmax(ops.einsum("ebph,ebqh->ebpq", keys, queries), -1)
+        return ops.matmul(attention, features)
 
     def get_config(self):
         return {**super().get_config(), "parts": self.parts}

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import AUTO_REID, DARTS_V2, EDGES, PRIMITIVES, Genotype
-from kdas_tf.models.cells import DerivedCell, SupernetCell, cell_plan, edges_from
+from kdas_tf.models.cells import EDGES_OF_GROUPS, GROUPS, DerivedCell, SupernetCell, cell_plan
 
 SKIP = PRIMITIVES.index("skip_connect")
 # Every edge with another operation of those that the supernet does not normalise otherwise than the derived network.
@@ -107,8 +107,9 @@ def test_a_supernet_cell_with_one_operation_on_each_kept_edge_is_the_derived_cel
     for i, ((name, source), operation) in enumerate(zip(CONVOLUTIONS, derived.operations, strict=True)):
         edge = EDGES.index((source, 2 + i // 2))
         weights[edge] = np.eye(len(PRIMITIVES))[PRIMITIVES.index(name)]
-        place = edges_from(source).index(edge)
-        candidate = supernet.fan_outs[source].candidates[name]
+        group = max(0, source - 1)  # the two inputs share one
+        place = EDGES_OF_GROUPS[group].index(edge)
+        candidate = supernet.fan_outs[group].candidates[name]
         for ours, theirs in zip(operation.trainable_variables, candidate.trainable_variables, strict=True):
             ours.assign(theirs[place : place + 1])
     np.testing.assert_allclose(
@@ -173,8 +174,9 @@ def test_a_cell_of_partial_channels_is_the_sum_over_edges_as_in_pc_darts(inputs,
         node = 0
         for source in range(target):
             x = nodes[source].astype("float32")
-            edges = edges_from(source)
-            mixed = cell.fan_outs[source](x[..., :size], weights[edges], training=True)
+            group = max(0, source - 1)  # the two inputs share one
+            sources, edges = np.stack([nodes[i] for i in GROUPS[group]]).astype("float32"), EDGES_OF_GROUPS[group]
+            mixed = cell.fan_outs[group](sources[..., :size], weights[edges], training=True)
             mixed = np.array(mixed[edges.index(EDGES.index((source, target)))])
             beside = x[..., size:]
             if reduction and source < 2:

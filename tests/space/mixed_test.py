@@ -45,6 +45,39 @@ def test_every_edge_mixes_with_weights_of_its_own():
     np.testing.assert_allclose(output[1], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_edges_of_two_nodes_are_those_of_each_alone(stride):
+    x = np.random.default_rng(0).normal(size=(2, 3, 9, 5, 6)).astype("float32")
+    weights = np.random.default_rng(1).dirichlet(np.ones(len(PRIMITIVES)), 4).astype("float32")
+    both = MixedFanOut(6, edges=4, sources=2, stride=stride)
+    both.build(x.shape[1:])
+    cotangent = np.random.default_rng(2).normal(size=both.compute_output_shape(x.shape[1:])).astype("float32")
+    found = gradients(both, x, weights, cotangent)
+    for source, edges in enumerate((slice(0, 2), slice(2, 4))):
+        alone = MixedFanOut(6, edges=2, stride=stride)
+        alone.build(x.shape[1:])
+        for ours, theirs in zip(alone.trainable_variables, both.trainable_variables, strict=True):
+            ours.assign(theirs[edges])
+        expected = gradients(alone, x[source], weights[edges], cotangent[edges])
+        np.testing.assert_allclose(found["output"][edges], expected["output"], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found["x"][source], expected["x"], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found["weights"][edges], expected["weights"], rtol=1e-3, atol=1e-3)
+        for ours, theirs in zip(found["variables"], expected["variables"], strict=True):
+            np.testing.assert_allclose(ours[edges], theirs, rtol=1e-3, atol=1e-3)
+
+
+def gradients(mixed, x, weights, cotangent):
+    """The output, and the gradients of its product with the cotangent."""
+    x, weights = tf.constant(x), tf.constant(weights)
+    variables = [variable.value for variable in mixed.trainable_variables]
+    with tf.GradientTape() as tape:
+        tape.watch([x, weights])
+        output = mixed(x, weights, training=True)
+        loss = tf.reduce_sum(output * cotangent)
+    of_x, of_weights, of_variables = tape.gradient(loss, [x, weights, variables])
+    return {"output": output, "x": of_x, "weights": of_weights, "variables": of_variables}
+
+
 def test_none_adds_nothing():
     x = np.ones((1, 4, 4, 3), np.float32)
     mixed = MixedFanOut(3, affine=False)

@@ -118,5 +118,5 @@ def test_part_aware_needs_as_many_rows_as_parts():
 
 @pytest.mark.parametrize("bad", [{"stride": 3}, {"edges": 0}])
 def test_operation_refuses_impossible_arguments(bad):
-    with pytest.raises(UserError, match="edges >= 1 and a stride of 1 or 2"):
+    with pytest.raises(UserError, match="equally many for each source, and a stride of 1 or 2"):
         make_operation("skip_connect", 4, **bad)
