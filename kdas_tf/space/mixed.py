@@ -1,5 +1,6 @@
 """The mixed operation (Eq. 2), for all edges that leave one node, or several, at once."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,12 @@ from kdas_tf.genotype import PRIMITIVES
 from kdas_tf.space.edges import shape_of
 from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, Pooling, SkipConnect, stacked
 from kdas_tf.space.part_aware import PartAware
+
+
+LONG = ("sep_conv_3x3",)
+"""The candidates that take longest: they apply their operations twice."""
+
+SHORT = tuple(name for name in PRIMITIVES if name not in ("none", *LONG))
 
 
 def make_operation(name: str, channels: int, **kwargs: Any) -> Operation:
@@ -45,9 +52,9 @@ class MixedFanOut(Operation):
     output[e] = sum over o of weights[e, o] * o(x), with weights of its own for every edge (Eq. 2). `none` adds
     nothing; pools and the identity are computed once for all edges of a node.
 
-    The candidates' maps are stacked: one batch normalisation ends them all (DARTS' supernet has one of its own after
-    each, without affine: the same numbers), and the mixture is one product of a sparse `[edges, maps]` matrix with
-    the stack.
+    The candidates' maps are stacked: one batch normalisation ends a whole stack (DARTS' supernet has one of its own
+    after each, without affine: the same numbers), and what a stack adds to the mixture is one product of a sparse
+    `[edges, maps]` matrix with it. There are two stacks, so that one is normalised while the other is still computed.
 
     Call arguments:
         x: `[batch, height, width, channels]`, the node's output, or those of several, `[sources, batch, ...]`.
@@ -62,16 +69,18 @@ class MixedFanOut(Operation):
             for name in PRIMITIVES
             if name != "none"
         }
-        self.stacked_norm = self.new_norm("norm")
+        self.stacks = [
+            [name for name in names if name != "skip_connect" or self.stride == 2] for names in (LONG, SHORT)
+        ]
+        self.norms = [self.new_norm("long_norm"), self.new_norm("short_norm")]
 
     def build_weights(self, input_shape):
-        self.normalized = [name for name in self.candidates if name != "skip_connect" or self.stride == 2]
         for operation in self.candidates.values():
             operation.build(input_shape)
-        self.columns, self.mask = self._map_matrices(self.normalized)
-        if self.stride == 1:
-            self.skip_column, self.skip_mask = self._map_matrices(["skip_connect"])
-        self.stacked_norm.build((self.mask.shape[1], *self.compute_output_shape(input_shape)[1:]))
+        self.picks = [self._map_matrices(names) for names in self.stacks]
+        self.pick_identity = self._map_matrices(["skip_connect"])
+        for norm, (_, mask) in zip(self.norms, self.picks, strict=True):
+            norm.build((mask.shape[1], *self.compute_output_shape(input_shape)[1:]))
 
     def _map_matrices(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Zeros and ones: `[7, maps]`, what operation a map is of; `[edges, maps]`, whether it counts on an edge.
@@ -87,12 +96,14 @@ class MixedFanOut(Operation):
 
     def call(self, x, weights, training: bool = False):  # type: ignore[override]
         x, weights = stacked(x), ops.cast(weights, x.dtype)
-        maps = ops.concatenate([self.candidates[name](x, training=training) for name in self.normalized], 0)
-        maps = self.stacked_norm(maps, training=training)
-        output = _mix(weights, self.columns, self.mask, maps)
+        mixtures = []
+        for names, norm, (columns, mask) in zip(self.stacks, self.norms, self.picks, strict=True):
+            maps = [self.candidates[name](x, training=training) for name in names]
+            stack = norm(ops.concatenate(maps, 0) if len(maps) > 1 else maps[0], training=training)
+            mixtures.append(_mix(weights, columns, mask, stack))
         if self.stride == 1:
-            output = output + _mix(weights, self.skip_column, self.skip_mask, x)
-        return ops.reshape(output, (self.edges, *shape_of(maps)[1:]))
+            mixtures.append(_mix(weights, *self.pick_identity, x))
+        return ops.reshape(functools.reduce(ops.add, mixtures), (self.edges, *shape_of(stack)[1:]))
 
     def get_config(self):
         config = super().get_config()
