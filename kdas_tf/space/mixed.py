@@ -13,7 +13,6 @@ from kdas_tf.space.edges import shape_of
 from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, Pooling, SkipConnect, stacked
 from kdas_tf.space.part_aware import PartAware
 
-
 LONG = ("sep_conv_3x3",)
 """The candidates that take longest: they apply their operations twice."""
 
