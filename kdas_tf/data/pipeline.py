@@ -166,11 +166,16 @@ def _plans(
     width = choose(np.zeros((part, 2), np.int32)).shape[-1]
     # Not from_generator: since Python 3.11 it makes glibc (mallopt) ask the system for every 128 kB from then on, which
     # slows down everything in the process that makes tensors, the training step, too (TensorFlow 2.21).
-    return tf.data.Dataset.range(steps.start, steps.stop, _PLANNED_STEPS).map(plan_in_graph).unbatch()
+    return tf.data.Dataset.range(steps.start, steps.stop, _PLANNED_STEPS).map(_as_it_is(plan_in_graph)).unbatch()
 
 
 def _map(dataset: tf.data.Dataset, function: Callable[..., Any], calls: int = tf.data.AUTOTUNE) -> tf.data.Dataset:
-    return dataset.map(function, num_parallel_calls=calls, deterministic=True)
+    return dataset.map(_as_it_is(function), num_parallel_calls=calls, deterministic=True)
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Spares AutoGraph, which would find no Python conditions and takes longer than tracing."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def paired_batches(halves: Mapping[str, tuple[Sequence[int] | npt.NDArray, int]], **arguments: Any) -> tf.data.Dataset:

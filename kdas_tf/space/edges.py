@@ -260,8 +260,9 @@ class EdgeBatchNorm(keras.layers.Layer):
         else:
             count = ops.cast(count, keras.config.floatx())
             unbias = count / ops.maximum(count - 1.0, 1.0)
-        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance * unbias)):
-            value = moving + (value - moving) * (1 - self.momentum)
+        new = 1 - self.momentum
+        for moving, value, weight in ((self.moving_mean, mean, new), (self.moving_variance, variance, new * unbias)):
+            value = moving * self.momentum + value * weight
             if _deferred.updates is None:
                 moving.assign(value)
             else:
