@@ -31,6 +31,11 @@ Key = tuple[str, str]
 """(scope, selector) of a configurable, as gin keeps its bindings."""
 
 
+def declared(stage: Stage, name: str, default: Any = None) -> Any:
+    """What a stage's module says of it, such as `RESULT`; the default where it says nothing."""
+    return getattr(inspect.getmodule(inspect.unwrap(stage)), name, default)
+
+
 def parse(
     gin_files: Sequence[str],
     gin_params: Sequence[str],

@@ -6,7 +6,6 @@ keyword-only arguments, which `running.py` runs.
 
 import contextlib
 import importlib
-import inspect
 import logging
 import os
 import shlex
@@ -66,7 +65,7 @@ def run(
         UserError: something that was given cannot be used.
     """
     for stage in stages:
-        if not hasattr(inspect.getmodule(inspect.unwrap(stage)), "RESULT"):
+        if bindings.declared(stage, "RESULT") is None:
             raise UserError(f"Expected launch.run.stages to list stages, such as [@search.run], got {stage!r}.")
     if mixed_precision not in PRECISIONS:
         raise UserError(f"Expected --mixed_precision to be one of {', '.join(PRECISIONS)}, got {mixed_precision!r}.")
@@ -86,7 +85,7 @@ def run(
         running.check_several_machines(stages, mixed_precision)
     with workers.noticing_lost_workers(cluster is not None):
         if intra_op_threads is None:
-            cells = any(vars(inspect.getmodule(inspect.unwrap(stage))).get("CELLS") for stage in stages)
+            cells = any(bindings.declared(stage, "CELLS") for stage in stages)
             intra_op_threads = devices.threads_for_cells() if cells else 0
         strategy = devices.make_strategy(
             num_devices, logical_cpus, mixed_precision, deterministic, cluster, intra_op_threads

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdas_tf import bindings, faults, lock
-from kdas_tf.bindings import Stage
+from kdas_tf.bindings import Stage, declared
 from kdas_tf.errors import UserError
 from kdas_tf.settings import check_unchanged, forget, remember
 from kdas_tf.training import workers
@@ -48,7 +48,7 @@ def check_several_machines(stages: Sequence[Stage], mixed_precision: str) -> Non
         UserError: a stage is for one machine, or its numbers are float16.
     """
     for stage in stages:
-        if vars(inspect.getmodule(inspect.unwrap(stage))).get("ONE_MACHINE"):
+        if declared(stage, "ONE_MACHINE"):
             raise UserError(
                 f"Expected stages that several machines can share, got {stage_name(stage)}. Run it on one machine; or "
                 "on several, each with a workdir and a part of the work of its own."
@@ -65,14 +65,14 @@ def run_stage(stage: Stage, folder: Path, settings: dict[str, str], common: dict
 
     A stage whose module says `TOGETHER` is run by all of them, the others by the first alone.
     """
-    strategy, name, module = common["strategy"], stage_name(stage), inspect.getmodule(inspect.unwrap(stage))
-    result = folder / name / str(vars(module)["RESULT"])
+    strategy, name = common["strategy"], stage_name(stage)
+    result = folder / name / str(declared(stage, "RESULT"))
     done = workers.all_values(strategy, [result.exists()])[0, 0]
     if done and not free_arguments(stage):
         print(f"{name}: done before, {result}", flush=True)
         return
     started = time.monotonic()
-    if vars(module).get("TOGETHER"):
+    if declared(stage, "TOGETHER"):
         workers.by_first(strategy, lambda: begin_stage(stage, folder, settings))
         do_stage(stage, folder, common)
         workers.by_first(strategy, lambda: None)  # the others wait for what the first one still writes
@@ -125,7 +125,7 @@ def settings_of_all(stages: Sequence[Stage], history: str) -> dict[str, dict[str
 
 def free_arguments(stage: Stage) -> tuple[str, ...]:
     """Arguments of a stage that decide how much of it is done, not what comes out; most stages have none."""
-    return vars(inspect.getmodule(inspect.unwrap(stage))).get("FREE", ())
+    return declared(stage, "FREE", ())
 
 
 def describe(stages: Sequence[Stage], common: dict[str, Any]) -> Iterator[str]:
@@ -133,11 +133,10 @@ def describe(stages: Sequence[Stage], common: dict[str, Any]) -> Iterator[str]:
     yield "Stages: " + ", ".join(stage_name(stage) for stage in stages)
     identities = None
     for stage in stages:
-        module = inspect.getmodule(inspect.unwrap(stage))
         arguments = {**bindings.bindings_of(stage), **common}
-        if "count_identities" in vars(module):
-            identities = vars(module)["count_identities"](settings=bindings.settings_of(stage), **arguments)
-        plan = vars(module).get("plan")
+        count_identities, plan = declared(stage, "count_identities"), declared(stage, "plan")
+        if count_identities:
+            identities = count_identities(settings=bindings.settings_of(stage), **arguments)
         for line in plan(num_identities=identities, **arguments) if plan else ():
             yield f"  {stage_name(stage)}: {line}"
     yield f"Training identities: {identities}"
