@@ -41,4 +41,4 @@ def as_before():
     gin.clear_config()
     keras.mixed_precision.set_dtype_policy(policy)
     logging.getLogger().filters[:] = filters
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": True})
+    tf.config.optimizer.set_experimental_options({"layout_optimizer": True, "remapping": True})

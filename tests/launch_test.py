@@ -1,3 +1,4 @@
+import gc
 import os
 import shlex
 import signal
@@ -282,3 +283,20 @@ def test_a_dry_run_of_other_data_counts_its_identities(tmp_path, capsys):
     assert launch.main(flags) == 0
     assert "Training identities: 3" in capsys.readouterr().out.splitlines()
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_imported_at_the_start_is_never_searched_for_garbage(monkeypatch):
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    before = gc.get_freeze_count()
+    try:
+        with pytest.raises(ImportError), launch.importing():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() and gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
+
+
+def test_a_process_that_has_begun_collects_its_garbage_as_before():
+    with launch.importing():
+        assert gc.isenabled()

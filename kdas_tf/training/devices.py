@@ -41,8 +41,9 @@ def make_strategy(
             raise UserError(f"Expected --{flag} to be at least 1, got {number}.")
     with contextlib.suppress(RuntimeError):  # a program that has used TensorFlow before keeps its threads
         tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
-    # The layout pass costs seconds at the first step of a supernet and gained nothing (docs/performance.md).
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    if not tf.config.list_physical_devices("GPU"):
+        # They cost seconds at the first step of a supernet and gained nothing on CPUs (docs/performance.md).
+        tf.config.optimizer.set_experimental_options({"layout_optimizer": False, "remapping": False})
     if deterministic:
         be_deterministic()
     if cluster is not None:

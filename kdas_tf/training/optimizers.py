@@ -25,6 +25,14 @@ class MomentumSGD(keras.optimizers.SGD):
     def _apply_weight_decay(self, variables):
         """Does nothing: `update_step` decays."""
 
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if tf.distribute.has_strategy():
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        # Keras would sum the gradients over one replica, at four operations each.
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(gradient, variable.value, learning_rate)
+
     def update_step(self, gradient, variable, learning_rate):
         if self._rates is None:  # once for all variables
             rate = tf.convert_to_tensor(learning_rate)

@@ -96,14 +96,14 @@ class DistilledModel(keras.Model):
         penalty: Callable[[Sequence[keras.Variable]], Any] | None = None,
     ) -> None:
         """One gradient step of the objective on some of the variables, with a penalty of theirs that is not logged."""
-        with tf.GradientTape() as tape:
+        values = [variable.value for variable in variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
             terms = self.terms(batch, targets)
             total = terms.total if penalty is None else terms.total + penalty(variables) / replicas()
             loss = optimizer.scale_loss(total)
         # ZERO: a supernet without reduction cells does not use their alphas.
-        gradients = tape.gradient(
-            loss, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         optimizer.apply(gradients, variables)
         note(terms, metrics)
 

@@ -19,7 +19,7 @@ def test_precision_and_devices_are_set_for_the_process():
         assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.mixed_precision.set_dtype_policy(before)
-        tf.config.optimizer.set_experimental_options({"layout_optimizer": True})
+        tf.config.optimizer.set_experimental_options({"layout_optimizer": True, "remapping": True})
 
 
 @pytest.mark.parametrize(("cores", "variable", "threads"), [(2, None, 1), (4, None, 1), (5, None, 0), (2, "2", 0)])
