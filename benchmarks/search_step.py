@@ -59,13 +59,15 @@ def measure(size: tuple[int, ...], repeats: int, **options: Any) -> dict[str, fl
 
     def step(variables: list[Any], optimizer: Any) -> Callable[[], Any]:
         optimizer.build(variables)
+        values = [variable.value for variable in variables]
 
         @tf.function
         def run():
-            with tf.GradientTape() as tape:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:  # as the search does
+                tape.watch(values)
                 logits = supernet(images, training=True).logits
                 loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-            optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+            optimizer.apply(tape.gradient(loss, values), variables)
             return loss
 
         return lambda: run().numpy()  # which waits for the end of the step
