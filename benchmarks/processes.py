@@ -40,23 +40,33 @@ def measure(arguments: Sequence[Any], what: str) -> dict[str, float]:
 
 
 def peer(python: str, script: str, arguments: Sequence[Any], needs: str = "torch") -> dict[str, float] | str:
-    """Runs a script of this folder with another Python, on `THREADS` threads and without a GPU.
+    """Runs a script of this folder with another Python, as `peer_lines` does.
 
     Returns:
         The JSON on the last line that it prints; or why there is none.
     """
+    lines = peer_lines(python, Path(__file__).with_name(script), arguments, needs)
+    return lines if isinstance(lines, str) else json.loads(lines[-1])
+
+
+def peer_lines(python: str, script: Path, arguments: Sequence[Any], needs: str = "torch") -> list[str] | str:
+    """Runs a script with another Python, on `THREADS` threads and without a GPU.
+
+    Returns:
+        The lines that it prints, one at least; or why there are none.
+    """
     environment = os.environ | dict.fromkeys(_POOLS, str(THREADS)) | {"CUDA_VISIBLE_DEVICES": "-1"}
     environment.pop("PYTHONPATH", None)
-    command = [python, str(Path(__file__).with_name(script)), *map(str, arguments)]
     try:
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
+        process = subprocess.run(
+            [python, str(script), *map(str, arguments)], env=environment, capture_output=True, text=True
+        )
     except OSError as error:
         return f"no Python at {python} ({error.strerror})"
     if f"No module named '{needs}'" in process.stderr:
         return f"no {needs} in {python}"
-    lines = process.stdout.splitlines() if process.returncode == 0 else []
-    if lines:
-        return json.loads(lines[-1])
+    if process.returncode == 0 and process.stdout.strip():
+        return process.stdout.splitlines()
     return "the peer failed: " + (process.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
 
 

@@ -8,10 +8,8 @@ Prints a table, and the same as JSON on the last line. Sizes are "C H W B CELLS"
 
 import argparse
 import json
-import os
 import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -124,16 +122,12 @@ def run_peer(size: str, peer: Path, python: str) -> dict[str, float] | str:
     """Measures the peer in a process of its own; a string says why it could not be measured."""
     if not peer.is_file():
         return f"no peer at {peer}"
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
-    try:
-        process = subprocess.run([python, peer, *size.split()], env=environment, capture_output=True, text=True)
-    except OSError as error:
-        return f"no Python at {python} ({error.strerror})"
-    if "No module named 'torch'" in process.stderr:
-        return "no PyTorch"
-    found = PEER_LINE.search(process.stdout)
-    if process.returncode or not found:
-        return "the peer failed: " + (process.stderr.strip().splitlines() or ["it printed no result"])[-1]
+    lines = processes.peer_lines(python, peer, size.split())
+    if isinstance(lines, str):
+        return lines
+    found = PEER_LINE.search("\n".join(lines))
+    if not found:
+        return f"the peer printed no result, but {lines[-1][:200]!r}"
     return {name: float(value) for name, value in found.groupdict().items()}
 
 

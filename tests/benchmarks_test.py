@@ -40,7 +40,7 @@ def test_a_search_step_is_timed_and_a_missing_peer_is_said_and_is_no_failure(tmp
     )
     assert result.returncode == 0, result.stderr
     *table, last = result.stdout.splitlines()
-    assert "not measured: no PyTorch" in table[-2]
+    assert "not measured: no torch" in table[-2]
     assert "GFLOP/s; a large product reaches" in table[-1]
     (measured,) = json.loads(last)["results"]
     assert measured["size"] == "4 64 32 4 2"
