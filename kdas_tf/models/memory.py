@@ -9,9 +9,12 @@ from kdas_tf.models.stem import STEMS
 
 _BYTES = 4  # float32
 
-PROGRAM_BYTES = 650_000_000
+PROGRAM_BYTES = 620_000_000
 GRAPH_BYTES_PER_CELL = 120_000_000
 """What TensorFlow takes beside a step's tensors, on a CPU: fitted to peaks measured by benchmarks/search_memory.py."""
+
+_PASSING = 6
+"""Copies of the largest stack that exist while it goes through its normalisation, and back: fitted to the same."""
 
 _COPIES = 4
 """Of the parameters: value, gradient, momentum and one in passing."""
@@ -44,11 +47,11 @@ def search_step_bytes(
     """Estimates the activations that one step of the supernet keeps for its backward pass, in bytes.
 
     Counted by hand from `MixedFanOut` and its operations: each of E edges keeps two maps for either half of sep_conv,
-    one for dil_conv and three in the normalised stack, where the pools add one each; three maps of the input's size
-    are kept for all edges (two ReLUs, the phases of the dilated convolution); while the largest stack is normalised,
-    three more copies of it exist. With partial channels all this is of one K-th of the channels; the others are kept
-    only where they are max-pooled, before and after. A supernet that rematerialises keeps the outputs of the cells,
-    and all of this of one cell at a time.
+    one for dil_conv and three in the normalised stacks, where the pools add one each; three maps of the input's size
+    are kept for all edges (two ReLUs, the phases of the dilated convolution). In passing, there are copies of the
+    largest stack, that of both inputs without sep_conv. With partial channels all this is of one K-th of the channels;
+    the others are kept only where they are max-pooled, before and after. A supernet that rematerialises keeps the
+    outputs of the cells, and all of this of one cell at a time.
 
     Args:
         batch_size: images of one replica.
@@ -68,7 +71,9 @@ def search_step_bytes(
             height, width = -(-height // 2), -(-width // 2)
         inner = batch_size * height * width * cell["channels"]
         kept.append(_kept_by_a_cell(outer, inner, cell["reduction"], partial_channels))
-        passing.append(3 * (3 * len(edges_from(0)) + 2) * inner // partial_channels)
+        edges = len(edges_from(0))
+        stack = INPUTS * (2 * edges + 2 + (edges if cell["reduction"] else 0))
+        passing.append(_PASSING * stack * inner // partial_channels)
         outputs.append(NODES * inner)
     if rematerialize:
         return _BYTES * (sum(outputs) + max(map(sum, zip(kept, passing, strict=True))))
