@@ -71,7 +71,7 @@ def prepare(
 
     from kdas_tf.errors import UserError
     from kdas_tf.models import saved
-    from kdas_tf.models.batch_norm import configure_batch_norm
+    from kdas_tf.training.batch_norm import configure_batch_norm
 
     folder.mkdir()
     images = render(size)

@@ -25,9 +25,9 @@ def search_model(size: tuple[int, ...], identities: int) -> Any:
     import numpy as np
 
     from kdas_tf.losses.objective import Objective
-    from kdas_tf.models.batch_norm import configure_batch_norm
     from kdas_tf.models.networks import Supernet
     from kdas_tf.models.teacher import TeacherTable
+    from kdas_tf.training.batch_norm import configure_batch_norm
     from kdas_tf.training.optimizers import adam, momentum_sgd
     from kdas_tf.training.steps import SearchModel, replicas
 

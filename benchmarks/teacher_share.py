@@ -67,9 +67,9 @@ def teachers(scale: Scale, images: Any) -> dict[str, Any]:
     """The same teacher in every form; its statistics are those of some images, as after training."""
     import numpy as np
 
-    from kdas_tf.models.batch_norm import configure_batch_norm
     from kdas_tf.models.teacher import TeacherTable
     from kdas_tf.serving.folding import fold_functional
+    from kdas_tf.training.batch_norm import configure_batch_norm
 
     network = make_teacher(scale)
     configure_batch_norm(network, replicas=1, momentum=0.0)

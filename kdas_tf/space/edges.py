@@ -7,7 +7,7 @@ all edges are one batched matrix product without transposes, and an edge's outpu
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -142,8 +142,10 @@ def shifted_downsample(x):
     return x[..., 1::2, 1::2, :]
 
 
-def _standardize(x, mean, variance, epsilon: float):
+def _standardize(x, mean, variance, epsilon: float, over_replicas: Callable | None = None):
     """(x - mean) / sqrt(variance + epsilon), where both are x's own over all axes but the first and the last.
+
+    With several replicas they are those of all together; `over_replicas` gives two tensors' means over them.
 
     The gradient is written out (Ioffe and Szegedy, 2015, section 3): derived automatically it takes five times as
     many operations, which a search pays at every one of its hundreds of normalisations. It is that of x with mean and
@@ -162,6 +164,8 @@ def _standardize(x, mean, variance, epsilon: float):
             normal = ops.cast(output, scale.dtype)
             mean_gradient = ops.mean(upstream, axes, keepdims=True)
             covariance = ops.mean(upstream * normal, axes, keepdims=True)
+            if over_replicas is not None:
+                mean_gradient, covariance = over_replicas(mean_gradient, covariance)
             return ops.cast(scale * (upstream - mean_gradient - normal * covariance), output.dtype)
 
         return output, gradient
@@ -203,10 +207,14 @@ class EdgeBatchNorm(keras.layers.Layer):
         momentum: how much of the moving statistics stays at each step.
         epsilon: added to the variance.
         replicas: number of replicas whose batches are normalised together, so that the result does not depend on
-            it; 1 keeps every replica's statistics to itself.
+            it; 1 keeps every replica's statistics to itself. With more, `mean_over_replicas` must be set before the
+            layer is trained (`kdas_tf.training.batch_norm` sets both).
 
     Input shape: `[edges, batch, height, width, channels]`. Output shape: the same.
     """
+
+    mean_over_replicas: Callable[[Any], Any]
+    """Gives the mean over the replicas of what each of them calls it with."""
 
     def __init__(
         self,
@@ -235,22 +243,26 @@ class EdgeBatchNorm(keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=False, autocast=False)
 
     def call(self, x, training: bool = False):
-        if training and self.replicas == 1:
+        if training:
             # JAX would keep what the gradient of both needs, and multiply it by zeros.
             exact = ops.stop_gradient(ops.cast(x, keras.config.floatx()))
             mean = ops.mean(exact, (1, 2, 3), keepdims=True)
             variance = ops.mean(ops.square(exact - mean), (1, 2, 3), keepdims=True)
-            x = _standardize(x, mean, variance, self.epsilon)
+            over_replicas = self._over_replicas if self.replicas > 1 else None
+            if over_replicas is not None:
+                mean, squares = over_replicas(mean, variance + ops.square(mean))
+                variance = ops.maximum(squares - ops.square(mean), 0.0)
+            x = _standardize(x, mean, variance, self.epsilon, over_replicas)
             self._update(mean, variance, x)
         else:
             dtype, x = x.dtype, ops.cast(x, keras.config.floatx())
-            mean, variance = self.moving_mean, self.moving_variance
-            if training:
-                mean, variance = ops.moments(x, (1, 2, 3), keepdims=True, synchronized=True)
-                self._update(mean, variance, x)
-            scale = ops.rsqrt(variance + self.epsilon)
-            x = ops.cast(x * scale - mean * scale, dtype)
+            scale = ops.rsqrt(self.moving_variance + self.epsilon)
+            x = ops.cast(x * scale - self.moving_mean * scale, dtype)
         return x * self.gamma + self.beta if self.affine else x
+
+    def _over_replicas(self, first, second):
+        """Means over all replicas of two tensors of one shape; exchanged as one, since each exchange costs."""
+        return ops.split(self.mean_over_replicas(ops.concatenate([first, second], -1)), 2, -1)
 
     def _update(self, mean, variance, x) -> None:
         shape = shape_of(x)

@@ -23,10 +23,10 @@ from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.tfds_images import TfdsImages
 from kdas_tf.errors import UserError
 from kdas_tf.models import baselines, saved
-from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.networks import PAPER_REDUCTIONS, trainable_parameters
 from kdas_tf.stages import search as search_stage
 from kdas_tf.stages.reporting import progress_line
+from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.classification import ClassificationModel, Evaluation

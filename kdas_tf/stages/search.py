@@ -17,12 +17,12 @@ from kdas_tf.data.splits import half_split
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
-from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.memory import search_bytes, search_step_bytes
 from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters, trainable_parameters
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.training import pictures
+from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import ArchitectureLog, Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.discretization import DiscretizationLog

@@ -19,12 +19,12 @@ from kdas_tf.errors import UserError
 from kdas_tf.evaluation.features import Network, predict
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
-from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.models.teacher import Teacher, TeacherTable, read_logits
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.judging import judge, summary
 from kdas_tf.stages.reporting import progress_line
+from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit

@@ -16,13 +16,13 @@ from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import baselines, saved
-from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.networks import PAPER_REDUCTIONS, trainable_parameters
 from kdas_tf.models.transfer import start_from
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages.judging import judge, summary
+from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import Board
 from kdas_tf.training.callbacks import DropPathCallback, OnFirstWorker
 from kdas_tf.training.checkpoints import Checkpoints

@@ -23,6 +23,12 @@ def gather(value):
     return tf.distribute.get_replica_context().all_gather(tf.identity(value), axis=0)
 
 
+def mean_over_replicas(value):
+    """The mean of what the replicas hold of a tensor; outside of their common step, the tensor itself."""
+    context = tf.distribute.get_replica_context()
+    return value if context is None else context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
 def average_variables(variables: Sequence[keras.Variable]) -> None:
     """Gives variables the mean of what the replicas hold of them."""
     if variables and replicas() > 1:

@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
-from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.heads import ReIDOutput
 from kdas_tf.space.edges import EdgeBatchNorm
+from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.optimizers import momentum_sgd
 from kdas_tf.training.replicas import check_limits, replicas
 from kdas_tf.training.steps import TrainingModel

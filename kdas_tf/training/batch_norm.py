@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from kdas_tf.space.edges import EdgeBatchNorm
+from kdas_tf.training.replicas import mean_over_replicas
 
 KINDS = (keras.layers.BatchNormalization, EdgeBatchNorm)
 
@@ -26,7 +27,7 @@ def configure_batch_norm(
     together = replicas if synchronized else 1
     for layer in _normalisations(model):
         if isinstance(layer, EdgeBatchNorm):
-            layer.replicas = together
+            layer.replicas, layer.mean_over_replicas = together, mean_over_replicas
         else:
             layer.synchronized = together > 1
         if momentum is not None:

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from kdas_tf.models.batch_norm import configure_batch_norm
 from kdas_tf.models.networks import Supernet
 from kdas_tf.models.teacher import Teacher
 from kdas_tf.space.edges import EdgeBatchNorm
+from kdas_tf.training.batch_norm import configure_batch_norm
 
 
 def normalisations(network):
