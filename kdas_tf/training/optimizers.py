@@ -29,7 +29,7 @@ class MomentumSGD(keras.optimizers.SGD):
         if tf.distribute.has_strategy():
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
-        # Keras would sum the gradients over one replica, at four operations each.
+        # Keras would sum each gradient over one replica.
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             self.update_step(gradient, variable.value, learning_rate)
 
