@@ -29,6 +29,20 @@ def shape_of(x) -> tuple:
     return ops.shape(x) if None in x.shape else tuple(x.shape)
 
 
+def _with_gradient(function: Callable) -> Callable:
+    """Makes a function of tensors, which returns its value and its gradient as a function of what comes from behind.
+
+    Keras' own `custom_gradient` hands that over by another name in every backend.
+    """
+
+    @ops.custom_gradient
+    def with_gradient(*tensors):
+        value, gradient = function(*tensors)
+        return value, lambda *args, upstream=None: gradient(args[0] if upstream is None else upstream)
+
+    return with_gradient
+
+
 def pointwise(x, kernel):
     """1x1 convolution of every edge.
 
@@ -48,15 +62,14 @@ def pointwise(x, kernel):
     return ops.reshape(product, (edges, *shape[1:-1], kernel.shape[-1]))
 
 
-@ops.custom_gradient
+@_with_gradient
 def _shared_matmul(x, kernels):
     """Product of each matrix `[sources, 1, n, k]` with several `[sources, edges of a source, k, m]`.
 
     Its gradient is written out, since TensorFlow's for matrices that are broadcast takes twenty operations more.
     """
 
-    def gradient(*args, upstream=None):
-        upstream = args[0] if upstream is None else upstream
+    def gradient(upstream):
         of_x = ops.sum(ops.matmul(upstream, ops.swapaxes(kernels, 2, 3)), 1, keepdims=True)
         return of_x, ops.matmul(ops.swapaxes(x, 2, 3), upstream)
 
@@ -69,10 +82,9 @@ def times_constant(matrix: np.ndarray, x):
     Its gradient is written out for the same reason as that of the 1x1 convolutions.
     """
 
-    @ops.custom_gradient
+    @_with_gradient
     def product(x):
-        def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
+        def gradient(upstream):
             return ops.matmul(ops.cast(matrix.T, upstream.dtype), upstream)
 
         return ops.matmul(ops.cast(matrix, x.dtype), x), gradient
@@ -155,12 +167,12 @@ def _standardize(x, mean, variance, epsilon: float, over_replicas: Callable | No
     axes = tuple(range(1, len(x.shape) - 1))
     scale = ops.rsqrt(variance + epsilon)
 
-    @ops.custom_gradient
+    @_with_gradient
     def standardized(x):
         output = ops.cast((ops.cast(x, scale.dtype) - mean) * scale, x.dtype)
 
-        def gradient(*args, upstream=None):
-            upstream = ops.cast(args[0] if upstream is None else upstream, scale.dtype)
+        def gradient(upstream):
+            upstream = ops.cast(upstream, scale.dtype)
             normal = ops.cast(output, scale.dtype)
             mean_gradient = ops.mean(upstream, axes, keepdims=True)
             covariance = ops.mean(upstream * normal, axes, keepdims=True)
