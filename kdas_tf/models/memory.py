@@ -64,6 +64,7 @@ def search_step_bytes(
         rematerialize: whether the supernet does.
     """
     _, height, width, _ = STEMS[stem](channels).compute_output_shape((batch_size, *image_size, 3))
+    edges = len(edges_from(0))
     kept, passing, outputs = [], [], []
     for cell in cell_plan(cells, reductions, channels):
         outer = batch_size * height * width * cell["channels"]
@@ -71,7 +72,6 @@ def search_step_bytes(
             height, width = -(-height // 2), -(-width // 2)
         inner = batch_size * height * width * cell["channels"]
         kept.append(_kept_by_a_cell(outer, inner, cell["reduction"], partial_channels))
-        edges = len(edges_from(0))
         stack = INPUTS * (2 * edges + 2 + (edges if cell["reduction"] else 0))
         passing.append(_PASSING * stack * inner // partial_channels)
         outputs.append(NODES * inner)

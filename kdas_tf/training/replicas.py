@@ -24,7 +24,7 @@ def gather(value):
 
 
 def mean_over_replicas(value):
-    """The mean of what the replicas hold of a tensor; outside of their common step, the tensor itself."""
+    """The mean of what the replicas hold of a tensor, or of each of a list; outside of their common step, the same."""
     context = tf.distribute.get_replica_context()
     return value if context is None else context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
@@ -32,8 +32,7 @@ def mean_over_replicas(value):
 def average_variables(variables: Sequence[keras.Variable]) -> None:
     """Gives variables the mean of what the replicas hold of them."""
     if variables and replicas() > 1:
-        context = tf.distribute.get_replica_context()
-        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [variable.value for variable in variables])
+        means = mean_over_replicas([variable.value for variable in variables])
         for variable, mean in zip(variables, means, strict=True):
             variable.assign(mean)
 
