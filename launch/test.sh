@@ -27,5 +27,6 @@ stage "ruff check" "$python" -m ruff check
 stage "ruff format" "$python" -m ruff format --check
 stage "mypy" "$python" -m mypy
 # Two processes, for the tests are mostly tracing, which is one thread's work; a file's tests stay together, in its
-# order, so that what they share is made once, and long files do not come last.
-stage "pytest" "$python" -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"
+# order, so that what they share is made once, and long files do not come last. A process that dies fails its test and
+# is not replaced: pytest-xdist waits forever for the tests of one that is.
+stage "pytest" "$python" -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --no-loadscope-reorder "$@"

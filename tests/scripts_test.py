@@ -11,7 +11,7 @@ import pytest
 from tests.build_test import ROOT
 
 SCRIPTS = sorted([*(ROOT / "launch").glob("*.sh"), ROOT / ".ci" / "run"])
-PYTEST = "pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder"
+PYTEST = "pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --no-loadscope-reorder"
 # What a working interpreter answers to set-up's questions, and an install that does nothing but be recorded.
 INTERPRETER = """#!/bin/bash
 case "$*" in

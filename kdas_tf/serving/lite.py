@@ -85,7 +85,10 @@ class LiteRunner:
             with warnings.catch_warnings():
                 # The interpreter has moved to the package ai-edge-litert; this one still runs.
                 warnings.simplefilter("ignore")
-                self._interpreter = tf.lite.Interpreter(str(path), num_threads=threads or os.cpu_count())
+                # Given a path, it does not check the file's offsets: half a file ends the process.
+                self._interpreter = tf.lite.Interpreter(
+                    model_content=path.read_bytes(), num_threads=threads or os.cpu_count()
+                )
             self._interpreter.allocate_tensors()
             (images,) = self._interpreter.get_input_details()
             (embedding,) = self._interpreter.get_output_details()

@@ -78,3 +78,12 @@ def test_what_is_no_model_is_refused_in_one_line(content, tmp_path):
     ) as caught:
         lite.LiteRunner(path)
     assert "\n" not in str(caught.value)
+
+
+def test_half_a_file_is_refused_wherever_it_ends(tmp_path):
+    whole = lite.convert(networks.student(), networks.SIZE, "float32")
+    path = tmp_path / "float32.tflite"
+    for length in np.linspace(0, len(whole) - 1, 40, dtype=int):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="cannot be loaded"):
+            lite.LiteRunner(path)
