@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdas_tf.training.optimizers import MomentumSGD, adam, momentum_sgd
+from kdas_tf.training.optimizers import Adam, MomentumSGD, adam, momentum_sgd
 
 
 def steps(optimizer, weights, gradients):
@@ -35,17 +35,6 @@ def test_sgd_is_keras_sgd(nesterov):
     np.testing.assert_allclose(steps(MomentumSGD(0.1, **arguments), weights, gradients), expected, rtol=1e-6)
 
 
-def test_sgd_follows_a_learning_rate_that_changes_between_compiled_steps():
-    optimizer = momentum_sgd(learning_rate=1.0, momentum=0.0, weight_decay=0.0)
-    variable = keras.Variable([0.0])
-    optimizer.build([variable])
-    step = tf.function(lambda: optimizer.apply([tf.constant([1.0])], [variable]))
-    step()
-    optimizer.learning_rate = 0.5
-    step()
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), [-1.5], rtol=1e-6)
-
-
 def test_sgd_scales_a_long_gradient_to_the_norm_and_leaves_a_short_one():
     optimizer = momentum_sgd(learning_rate=1.0, momentum=0.0, weight_decay=0.0, gradient_norm=5.0)
     # |(6, 8)| = 10 is halved to (3, 4), which is as long as allowed and stays.
@@ -63,6 +52,64 @@ def test_adams_second_step_follows_the_means_of_gradient_and_square():
     # v = 0.75 * 0.25 + 0.25 * 9 = 2.4375, corrected by 1 - 0.75^2 = 0.4375: 39/7. First step: 0.1.
     expected = -0.1 - 0.1 * (7 / 3) / np.sqrt(39 / 7)
     np.testing.assert_allclose(steps(optimizer, [0.0], [[1.0], [3.0]]), [expected], rtol=1e-5)
+
+
+def test_adam_is_keras_adam():
+    arguments = {"beta_1": 0.5, "beta_2": 0.99, "epsilon": 1e-2, "weight_decay": 0.01, "global_clipnorm": 3.0}
+    generator = np.random.default_rng(1)
+    weights, gradients = generator.normal(size=(4, 3)), generator.normal(size=(9, 4, 3))
+    expected = steps(keras.optimizers.Adam(0.1, **arguments), weights, gradients)
+    np.testing.assert_allclose(steps(Adam(0.1, **arguments), weights, gradients), expected, rtol=1e-5)
+
+
+def test_adam_is_the_papers_adam_nearer_than_keras_comes():
+    gradients = np.random.default_rng(0).normal(size=(50, 3)).astype("float32")
+    mean = square = weight = np.zeros(3)
+    for step, gradient in enumerate(gradients.astype("float64"), 1):  # Kingma and Ba, 2015, section 2, as it ends
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        weight = weight - 0.01 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step) * mean / (np.sqrt(square) + 1e-7)
+    ours, keras_own = (
+        abs(steps(optimizer, np.zeros(3), gradients) - weight).max()
+        for optimizer in (adam(learning_rate=0.01, weight_decay=0.0), keras.optimizers.Adam(0.01))
+    )
+    assert ours < 0.01 * 1e-5 < keras_own
+
+
+def test_adam_has_the_state_of_keras_adam():
+    variable = keras.Variable(np.ones((2, 3), "float32"))
+    ours, keras_own = Adam(0.1, name="adam"), keras.optimizers.Adam(0.1, name="adam")
+    for optimizer in (ours, keras_own):
+        optimizer.build([variable])
+    assert [(entry.path, entry.shape) for entry in ours.variables] == [
+        (entry.path, entry.shape) for entry in keras_own.variables
+    ]
+    assert ours.get_config() == keras_own.get_config()
+    assert isinstance(keras.optimizers.deserialize(keras.optimizers.serialize(ours)), Adam)
+
+
+def followed(optimizer):
+    """A weight after two compiled steps, the second at half the learning rate."""
+    variable = keras.Variable([0.0])
+    optimizer.build([variable])
+    step = tf.function(lambda: optimizer.apply([tf.constant([1.0])], [variable]))
+    step()
+    optimizer.learning_rate = 0.5
+    step()
+    return keras.ops.convert_to_numpy(variable)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [momentum_sgd(learning_rate=1.0, momentum=0.0, weight_decay=0.0), adam(learning_rate=1.0, weight_decay=0.0)],
+    ids=["sgd", "adam"],
+)
+def test_the_learning_rate_may_change_between_compiled_steps(optimizer):
+    np.testing.assert_allclose(followed(optimizer), [-1.5], rtol=1e-5)
+
+
+def test_amsgrad_is_refused():
+    with pytest.raises(ValueError, match="no amsgrad"):
+        Adam(0.1, amsgrad=True)
 
 
 def test_adam_decays_weights_apart_from_the_gradient():
