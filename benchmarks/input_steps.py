@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import processes
+from search_models import random_table, search_model
 from search_step import REDUCTIONS
 
 INPUTS = {
@@ -89,14 +90,11 @@ def timed(batches: Iterable[Any], number: int, warm: int = 3) -> dict[str, float
 
 def make_model(step: Step, identities: int, images: int) -> Any:
     """A compiled model with a table of logits as its teacher, as at laptop scale."""
-    import numpy as np
-
     from kdas_tf.genotype import NAMED
     from kdas_tf.losses.objective import Objective
     from kdas_tf.models.networks import Student, Supernet
-    from kdas_tf.models.teacher import TeacherTable
-    from kdas_tf.training.optimizers import adam, momentum_sgd
-    from kdas_tf.training.steps import SearchModel, TrainingModel
+    from kdas_tf.training.optimizers import adam
+    from kdas_tf.training.steps import TrainingModel
 
     network: dict[str, Any] = {
         "image_size": (step.height, step.width),
@@ -104,14 +102,12 @@ def make_model(step: Step, identities: int, images: int) -> Any:
         "cells": step.cells,
         "reductions": REDUCTIONS.get(step.cells, ()),
     }
-    teacher = TeacherTable(np.random.default_rng(0).normal(size=(images, identities)).astype("float32"))
+    teacher = random_table(images, identities)
     if step.search:
-        model: Any = SearchModel(Supernet(identities, **network), teacher, Objective(), num_identities=identities)
-        model.compile(momentum_sgd(learning_rate=0.01), adam(learning_rate=0.001), jit_compile=False)
-    else:
-        student = Student(NAMED["AUTO_REID"], identities, **network)
-        model = TrainingModel(student, teacher, Objective(), num_identities=identities)
-        model.compile(adam(learning_rate=1e-4), jit_compile=False)
+        return search_model(Supernet(identities, **network), teacher, identities)
+    student = Student(NAMED["AUTO_REID"], identities, **network)
+    model = TrainingModel(student, teacher, Objective(), num_identities=identities)
+    model.compile(adam(learning_rate=1e-4), jit_compile=False)
     model.temperature.assign(1.0)
     model.make_train_function()
     return model

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import processes
 from processes import cpu_seconds, peak_memory
+from search_models import random_batch, random_table, search_model
 
-PER_IDENTITY = 2  # images of a person in a batch, as in the search
 REDUCTIONS = (1, 3)  # positions: cells that are added have the last one's size, for 64 rows bear no third reduction
 TABLE = 16  # images in the teacher's table
 TEMPERATURE = 1.5  # above 0, so that the teacher is used
@@ -70,19 +70,6 @@ QUICK = Point(channels=4, pixels=(32, 16), batch=8, cells=2, identities=10)
 QUICK_GROWTH: dict[str, tuple[Any, ...]] = {"identities": (10, 10_000)}
 
 
-def make_batch(point: Point, seed: int) -> dict[str, Any]:
-    """A random global batch: `PER_IDENTITY` images of each person."""
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    people = random.choice(point.identities, -(-point.batch // PER_IDENTITY), replace=False)
-    return {
-        "image": random.uniform(0, 255, (point.batch, *point.pixels, 3)).astype("float32"),
-        "label": np.repeat(people, PER_IDENTITY)[: point.batch].astype("int32"),
-        "index": (np.arange(point.batch) % TABLE).astype("int32"),
-    }
-
-
 def make_head(identities: int, maps: Any) -> Any:
     """A network of the head alone, for maps `[batch, height, width, channels]` that are always the same.
 
@@ -111,30 +98,20 @@ def make_model(point: Point, strategy: Any, head_width: int | None) -> Any:
     """The search's own model with the paper's objective; of the head alone where its input's channels are given."""
     import numpy as np
 
-    from kdas_tf.losses.objective import Objective
     from kdas_tf.models.networks import Supernet
-    from kdas_tf.models.teacher import TeacherTable
     from kdas_tf.training.batch_norm import configure_batch_norm
-    from kdas_tf.training.optimizers import adam, momentum_sgd
-    from kdas_tf.training.steps import SearchModel
 
-    random = np.random.default_rng(0)
-    table = random.normal(0, 3, (TABLE, point.identities)).astype("float32")
     with strategy.scope():
         if head_width:
-            maps = random.normal(size=(point.batch, 1, 1, head_width)).astype("float32")
+            maps = np.random.default_rng(0).normal(size=(point.batch, 1, 1, head_width)).astype("float32")
             network = make_head(point.identities, maps)
         else:
             reductions = [position for position in REDUCTIONS if position < point.cells]
             shape: dict[str, Any] = {"image_size": point.pixels, "channels": point.channels, "cells": point.cells}
             network = Supernet(point.identities, reductions=reductions, **shape)
             configure_batch_norm(network, replicas=point.devices)
-        model = SearchModel(network, TeacherTable(table), Objective(), num_identities=point.identities)
-        # Small learning rates: the batch is always the same, and numbers that overflow would take another time.
-        model.compile(momentum_sgd(learning_rate=1e-3), adam(learning_rate=2e-3), jit_compile=False)
-        model.temperature.assign(TEMPERATURE)
-    model.make_train_function()
-    return model
+        table = random_table(TABLE, point.identities)
+        return search_model(network, table, point.identities, temperature=TEMPERATURE)
 
 
 def measure(point: Point, repeats: int, seconds: float, head_width: int | None) -> dict[str, float]:
@@ -153,7 +130,9 @@ def measure(point: Point, repeats: int, seconds: float, head_width: int | None) 
     begin, begin_cpu = time.perf_counter(), cpu_seconds()
     strategy = processes.training_strategy(point.devices)
     model = make_model(point, strategy, head_width)
-    batches = tf.data.Dataset.from_tensors({"train": make_batch(point, 1), "val": make_batch(point, 2)})
+    shape = point.pixels, point.batch, point.identities
+    halves = {half: random_batch(*shape, images=TABLE, seed=seed) for half, seed in (("train", 1), ("val", 2))}
+    batches = tf.data.Dataset.from_tensors(halves)
     same = itertools.repeat(next(iter(strategy.experimental_distribute_dataset(batches))))
 
     def step() -> float:

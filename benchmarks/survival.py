@@ -14,49 +14,32 @@ from pathlib import Path
 from typing import Any
 
 import processes
+from search_models import random_batch, random_table, search_model
 from search_step import REDUCTIONS, parse_size
 
 GOAL = 3.0  # percent
 STRATEGIES = ("default", "mirrored")
 
 
-def search_model(size: tuple[int, ...], identities: int) -> Any:
-    """Makes what the search stage trains, compiled, with a table of random logits as its teacher."""
-    import numpy as np
-
-    from kdas_tf.losses.objective import Objective
+def make_model(size: tuple[int, ...], identities: int) -> Any:
+    """Makes what the search stage trains at a size."""
     from kdas_tf.models.networks import Supernet
-    from kdas_tf.models.teacher import TeacherTable
     from kdas_tf.training.batch_norm import configure_batch_norm
-    from kdas_tf.training.optimizers import adam, momentum_sgd
-    from kdas_tf.training.steps import SearchModel, replicas
+    from kdas_tf.training.steps import replicas
 
     channels, height, width, batch, cells = size
     reductions = REDUCTIONS.get(cells, (cells - 1,))
     supernet = Supernet(identities, image_size=(height, width), channels=channels, cells=cells, reductions=reductions)
     configure_batch_norm(supernet, replicas=replicas())
-    table = np.random.default_rng(0).normal(size=(batch, identities)).astype("float32")
-    model = SearchModel(supernet, TeacherTable(table), Objective(), num_identities=identities)
-    model.compile(momentum_sgd(learning_rate=0.1), adam(learning_rate=0.02), jit_compile=False)
-    model.temperature.assign(2.0)
-    return model
+    return search_model(supernet, random_table(batch, identities), identities)
 
 
 def fixed_batches(size: tuple[int, ...], identities: int) -> Any:
-    """The same random batch again and again, two images of an identity: no time goes into reading images."""
-    import numpy as np
+    """The same random batch again and again."""
     import tensorflow as tf
 
     _, height, width, batch, _ = size
-    random = np.random.default_rng(1)
-    halves = {
-        name: {
-            "image": random.uniform(0, 255, (batch, height, width, 3)).astype("float32"),
-            "label": (np.arange(batch) // 2 % identities).astype("int32"),
-            "index": np.arange(batch, dtype="int32"),
-        }
-        for name in ("train", "val")
-    }
+    halves = {half: random_batch((height, width), batch, identities, images=batch, seed=1) for half in ("train", "val")}
     return tf.data.Dataset.from_tensors(halves).repeat()
 
 
@@ -79,8 +62,7 @@ def measure(size: tuple[int, ...], identities: int, steps: int, saves: int) -> d
     models, takes = {}, {}
     for name, strategy in strategies.items():
         with strategy.scope():
-            models[name] = search_model(size, identities)
-        models[name].make_train_function()
+            models[name] = make_model(size, identities)
         batches = iter(strategy.experimental_distribute_dataset(fixed_batches(size, identities)))
         takes[name] = functools.partial(one_step, models[name], batches)
     found = flat(processes.in_turn(takes, steps, warm_up=3))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import processes
+from search_models import random_batch, search_model
 
 ROWS = {
     "labels": "T = 0: not run",
@@ -107,10 +108,7 @@ def make_step(scale: Scale) -> Callable[[float], Any]:
     """A search step (weights, then alphas) with the teacher as a network, as a function of the temperature."""
     import tensorflow as tf
 
-    from kdas_tf.losses.objective import Objective
     from kdas_tf.models.networks import Supernet
-    from kdas_tf.training.optimizers import adam, momentum_sgd
-    from kdas_tf.training.steps import SearchModel
 
     supernet = Supernet(
         scale.identities,
@@ -119,14 +117,8 @@ def make_step(scale: Scale) -> Callable[[float], Any]:
         cells=scale.cells,
         reductions=scale.reductions,
     )
-    model = SearchModel(supernet, make_teacher(scale), Objective(), num_identities=scale.identities)
-    model.compile(momentum_sgd(learning_rate=1e-3), adam(learning_rate=1e-4), jit_compile=False)
-    model.make_train_function()
-    batch = {
-        "image": tf.random.uniform([scale.batch, *scale.image_size, 3], 0, 255),
-        "label": tf.range(scale.batch) // 2,
-        "index": tf.range(scale.batch),
-    }
+    model = search_model(supernet, make_teacher(scale), scale.identities)
+    batch = random_batch(scale.image_size, scale.batch, scale.identities, images=scale.batch, seed=0)
     batches = iter(tf.data.Dataset.from_tensors({"train": batch, "val": batch}).repeat())
 
     def run(temperature: float) -> Any:
