@@ -12,11 +12,14 @@ import pytest
 import tensorflow as tf
 
 from gin import config as gin
+from kdas_tf.training.determinism import be_deterministic
 
 # Before TensorFlow starts: distribution is tested on logical CPUs.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
 )
+# As every job is by default; it cannot be switched off again as a whole.
+be_deterministic()
 
 REFERENCE = Path(__file__).parent / "reference"
 

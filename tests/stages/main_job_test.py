@@ -12,7 +12,6 @@ from kdas_tf.data.records import Record, ReIDData, save
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.stages import data, search, teacher
-from kdas_tf.training.determinism import be_deterministic
 
 TINY = {"image_size": (32, 16), "channels": 4, "cells": 2, "reductions": (1,), "student_channels": 8}
 STABILIZED = {
@@ -76,7 +75,6 @@ class Interrupted(Exception):
 @pytest.mark.parametrize("options", [{}, STABILIZED], ids=["plain", "stabilized"])
 def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(options, tmp_path, monkeypatch):
     prepare(tmp_path)
-    be_deterministic()  # cannot be switched off again, and does no harm to other tests
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for copy in (whole, parts):
         copy.mkdir()

@@ -13,7 +13,6 @@ from kdas_tf.errors import UserError
 from kdas_tf.models import baselines, saved
 from kdas_tf.models.transfer import start_from
 from kdas_tf.stages import pretrain
-from kdas_tf.training.determinism import be_deterministic
 
 COLOURS = {"blue": (40, 60, 220), "green": (30, 200, 60), "red": (220, 40, 30), "yellow": (230, 220, 40)}
 TINY = {"image_size": (16, 16), "architecture": "DARTS_V2", "channels": 4, "cells": 2, "reductions": (1,)}
@@ -92,7 +91,6 @@ class Interrupted(Exception):
 @pytest.mark.slow
 def test_a_run_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path, monkeypatch):
     data = make_images(tmp_path / "colours", images=6)
-    be_deterministic()  # cannot be switched off again, and does no harm to other tests
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole, data, epochs=3)
 

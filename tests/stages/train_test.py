@@ -10,7 +10,6 @@ from kdas_tf.data import market1501, records
 from kdas_tf.errors import UserError
 from kdas_tf.models import saved
 from kdas_tf.stages import train
-from kdas_tf.training.determinism import be_deterministic
 from tests.data import miniatures
 
 SMALL = {"image_size": (32, 16), "channels": 4, "cells": 2, "reductions": (1,), "architecture": "AUTO_REID"}
@@ -47,7 +46,6 @@ class Interrupted(Exception):
 
 @pytest.mark.slow
 def test_a_student_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path, data, monkeypatch):
-    be_deterministic()  # cannot be switched off again, and does no harm to other tests
     whole = run(tmp_path / "whole", data, drop_path=0.3)
 
     def stop(self, epoch, logs=None):

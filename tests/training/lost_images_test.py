@@ -13,7 +13,6 @@ from kdas_tf.losses.objective import Objective
 from kdas_tf.models.heads import ReIDOutput
 from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
-from kdas_tf.training.determinism import be_deterministic
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam
 from kdas_tf.training.steps import TrainingModel
@@ -102,7 +101,6 @@ def remove(path):
 
 @pytest.mark.parametrize("action", [cut, remove])
 def test_a_run_whose_images_go_bad_names_one_and_continues_once_they_are_back(action, tmp_path):
-    be_deterministic()  # cannot be switched off again, and does no harm to other tests
     records = write_images(tmp_path / "images")
     whole = run(tmp_path / "whole", records)
     with pytest.raises(UserError, match=r"readable images.*but 32 no longer are; the first, .*0_c1_0.png") as caught:
