@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import processes
-from search_models import random_table, search_model
 from search_step import REDUCTIONS
+from step_models import random_table, search_model, training_model
 
 INPUTS = {
     "memory": "a fixed batch in memory",
@@ -91,10 +91,7 @@ def timed(batches: Iterable[Any], number: int, warm: int = 3) -> dict[str, float
 def make_model(step: Step, identities: int, images: int) -> Any:
     """A compiled model with a table of logits as its teacher, as at laptop scale."""
     from kdas_tf.genotype import NAMED
-    from kdas_tf.losses.objective import Objective
     from kdas_tf.models.networks import Student, Supernet
-    from kdas_tf.training.optimizers import adam
-    from kdas_tf.training.steps import TrainingModel
 
     network: dict[str, Any] = {
         "image_size": (step.height, step.width),
@@ -106,11 +103,7 @@ def make_model(step: Step, identities: int, images: int) -> Any:
     if step.search:
         return search_model(Supernet(identities, **network), teacher, identities)
     student = Student(NAMED["AUTO_REID"], identities, **network)
-    model = TrainingModel(student, teacher, Objective(), num_identities=identities)
-    model.compile(adam(learning_rate=1e-4), jit_compile=False)
-    model.temperature.assign(1.0)
-    model.make_train_function()
-    return model
+    return training_model(student, teacher, identities, learning_rate=1e-4, temperature=1.0)
 
 
 def measure(name: str, folder: Path, rounds: int) -> dict[str, dict[str, float]]:

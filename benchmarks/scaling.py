@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import processes
 from processes import cpu_seconds, peak_memory
-from search_models import random_batch, random_table, search_model
+from step_models import random_batch, random_table, search_model
 
 REDUCTIONS = (1, 3)  # positions: cells that are added have the last one's size, for 64 rows bear no third reduction
 TABLE = 16  # images in the teacher's table

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import processes
-from search_models import random_batch, random_table, search_model
 from search_step import REDUCTIONS, parse_size
+from step_models import random_batch, random_table, search_model
 
 GOAL = 3.0  # percent
 STRATEGIES = ("default", "mirrored")

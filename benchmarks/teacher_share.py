@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import processes
-from search_models import random_batch, search_model
+from step_models import random_batch, search_model
 
 ROWS = {
     "labels": "T = 0: not run",

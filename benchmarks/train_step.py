@@ -18,6 +18,7 @@ from typing import Any
 
 import processes
 from search_step import parse_size
+from step_models import training_model
 
 SIZES = ("64 384 128 32 8",)
 QUICK = ("6 32 16 8 2",)
@@ -42,18 +43,6 @@ def make_student(size: str, genotype: str) -> Any:
     )
 
 
-def make_model(student: Any, learning_rate: float) -> Any:
-    """The training of a student as the train stage does it, at T = 0: cross-entropy + batch-hard triplet, Adam."""
-    from kdas_tf.losses.objective import Objective
-    from kdas_tf.training.optimizers import adam
-    from kdas_tf.training.steps import TrainingModel
-
-    model = TrainingModel(student, None, Objective(), num_identities=IDENTITIES)
-    model.compile(adam(learning_rate=learning_rate), jit_compile=False)
-    model.make_train_function()
-    return model
-
-
 def make_batch(size: str) -> dict[str, Any]:
     """A batch of random pixels, four images of each identity."""
     import tensorflow as tf
@@ -73,7 +62,7 @@ def measure(size: str, genotype: str, repeats: int) -> dict[str, float]:
     processes.training_strategy()
     begin = time.perf_counter()
     student = make_student(size, genotype)
-    model = make_model(student, 3.5e-4)
+    model = training_model(student, None, IDENTITIES, learning_rate=3.5e-4)  # at T = 0
     batches = iter(tf.data.Dataset.from_tensors(make_batch(size)).repeat())
 
     def run() -> tuple[float, float]:
@@ -100,7 +89,7 @@ def write_check(size: str, genotype: str, path: Path) -> dict[str, float]:
 
     tf.keras.utils.set_random_seed(0)
     student, batch = make_student(size, genotype), make_batch(size)
-    model = make_model(student, 1e-3)
+    model = training_model(student, None, IDENTITIES, learning_rate=1e-3)
     batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
     for _ in range(3):
         model.train_function(batches)

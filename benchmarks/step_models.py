@@ -1,4 +1,4 @@
-"""The search's own model and its input, for benchmarks that time its whole step."""
+"""The models that the stages train and a random input, for benchmarks that time whole steps."""
 
 from typing import Any
 
@@ -27,6 +27,32 @@ def search_model(network: Any, teacher: Any, identities: int, *, temperature: fl
     return model
 
 
+def training_model(
+    student: Any, teacher: Any, identities: int, *, learning_rate: float, temperature: float = 0.0
+) -> Any:
+    """Makes what the train stage trains, with the paper's objective, compiled.
+
+    Args:
+        student: a network with an identity classifier.
+        teacher: as of `search_model`, or None where the temperature stays 0.
+        identities: training identities.
+        learning_rate: of Adam.
+        temperature: T of the soft targets.
+
+    Returns:
+        A `TrainingModel` whose `train_function` is made.
+    """
+    from kdas_tf.losses.objective import Objective
+    from kdas_tf.training.optimizers import adam
+    from kdas_tf.training.steps import TrainingModel
+
+    model = TrainingModel(student, teacher, Objective(), num_identities=identities)
+    model.compile(adam(learning_rate=learning_rate), jit_compile=False)
+    model.temperature.assign(temperature)
+    model.make_train_function()
+    return model
+
+
 def random_table(images: int, identities: int) -> Any:
     """A teacher whose logits are random, and looked up."""
     import numpy as np
@@ -42,14 +68,15 @@ def random_batch(image_size: tuple[int, int], batch: int, identities: int, *, im
     Args:
         image_size: (height, width) in pixels.
         batch: images.
-        identities: training identities, of which some are drawn.
+        identities: training identities, of which some are drawn; all, and some of them again, where there are few.
         images: that the teacher's table knows.
         seed: of pixels and identities.
     """
     import numpy as np
 
     random = np.random.default_rng(seed)
-    people = random.choice(identities, -(-batch // 2), replace=False)
+    number = -(-batch // 2)
+    people = np.resize(random.choice(identities, min(identities, number), replace=False), number)
     return {
         "image": random.uniform(0, 255, (batch, *image_size, 3)).astype("float32"),
         "label": np.repeat(people, 2)[:batch].astype("int32"),
