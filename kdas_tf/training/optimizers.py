@@ -82,10 +82,10 @@ class Adam(_OneOperation, keras.optimizers.Adam):
         ValueError: `amsgrad` is asked for.
     """
 
-    def __init__(self, *arguments, amsgrad: bool = False, **named):
-        if amsgrad:
-            raise ValueError("TensorFlow's kernel has no amsgrad: use keras.optimizers.Adam.")
+    def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
+        if self.amsgrad:
+            raise ValueError("TensorFlow's kernel has no amsgrad: use keras.optimizers.Adam.")
 
     def numbers(self, rate):
         step = tf.cast(self.iterations + 1, rate.dtype)
