@@ -38,7 +38,7 @@ def render(size: tuple[int, int]) -> Any:
     import numpy as np
     from PIL import Image
 
-    from kdas_tf.data import synthetic
+    from kdas_tf.data.embedded import synthetic
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "people")

@@ -74,7 +74,7 @@ def _write_saved_model(made: Made) -> None:
 
 
 def _write_folded(made: Made) -> None:
-    from kdas_tf.serving.export import Embedder
+    from kdas_tf.serving.embedder import Embedder
 
     Embedder(made.network, image_size=made.images.shape[1:3]).save(made.folder / "folded")
 

@@ -38,7 +38,7 @@ def padding_of(size: tuple[int, int]) -> int:
 
 def render(folder: Path, identities: int) -> None:
     """Writes rendered people as JPEG files of the size of Market-1501's."""
-    from kdas_tf.data import synthetic
+    from kdas_tf.data.embedded import synthetic
 
     synthetic.write_dataset(
         folder, train_identities=identities, test_identities=2, image_size=PHOTOGRAPH, quality=QUALITY

@@ -170,7 +170,7 @@ def resnet(network: Any, image_size: tuple[int, int]) -> Graph:
         network: a `kdas_tf.models.resnet.ResNet`.
         image_size: (height, width) in pixels.
     """
-    from kdas_tf.serving.folding import scale_and_offset
+    from kdas_tf.serving.graphs.folding import scale_and_offset
 
     graph = Graph(image_size)
     x = _layers(graph, network.stem, INPUT)
@@ -190,7 +190,7 @@ def _layers(graph: Graph, layers: Any, x: str) -> str:
     """Keras layers that follow one another; paddings go into the layer behind them, normalisations before them."""
     import keras
 
-    from kdas_tf.serving.folding import fold
+    from kdas_tf.serving.graphs.folding import fold
 
     for layer, following in zip(layers, [*layers, None][1:], strict=False):
         if isinstance(layer, keras.layers.Conv2D):

@@ -74,7 +74,7 @@ def training_strategy(logical_cpus: int | None = None) -> Any:
     """Sets TensorFlow up as the launcher does for networks of cells on `THREADS` cores; returns the strategy."""
     import tensorflow as tf
 
-    from kdas_tf.training.devices import make_strategy
+    from kdas_tf.training.devices.strategy import make_strategy
 
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     return make_strategy(None, logical_cpus, "float32", intra_op_threads=1)

@@ -57,7 +57,7 @@ def random_table(images: int, identities: int) -> Any:
     """A teacher whose logits are random, and looked up."""
     import numpy as np
 
-    from kdas_tf.models.teacher import TeacherTable
+    from kdas_tf.models.teacher_network import TeacherTable
 
     return TeacherTable(np.random.default_rng(0).normal(0, 3, (images, identities)).astype("float32"))
 

@@ -92,7 +92,8 @@ def steps_in_an_epoch(identities: int, batch: int) -> float:
 
     How many pictures there are does not depend on their size, so the smallest are drawn.
     """
-    from kdas_tf.data import market1501, synthetic
+    from kdas_tf.data import market1501
+    from kdas_tf.data.embedded import synthetic
     from kdas_tf.data.records import relabel
     from kdas_tf.data.sampler import steps_per_epoch
     from kdas_tf.data.splits import half_split

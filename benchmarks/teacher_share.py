@@ -48,7 +48,7 @@ def make_teacher(scale: Scale, dtype: str | None = None) -> Any:
     """An untrained teacher, in inference as costly as a trained one."""
     import keras
 
-    from kdas_tf.models.teacher import Teacher
+    from kdas_tf.models.teacher_network import Teacher
 
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype or policy)
@@ -68,8 +68,8 @@ def teachers(scale: Scale, images: Any) -> dict[str, Any]:
     """The same teacher in every form; its statistics are those of some images, as after training."""
     import numpy as np
 
-    from kdas_tf.models.teacher import TeacherTable
-    from kdas_tf.serving.folding import fold_functional
+    from kdas_tf.models.teacher_network import TeacherTable
+    from kdas_tf.serving.graphs.folding import fold_functional
     from kdas_tf.training.batch_norm import configure_batch_norm
 
     network = make_teacher(scale)

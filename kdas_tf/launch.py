@@ -19,9 +19,10 @@ from typing import Any
 
 from absl import flags
 
-from kdas_tf import bindings, ranges
-from kdas_tf.bindings import Stage
+from kdas_tf import ranges
 from kdas_tf.errors import PeerLost, Stopped, UserError
+from kdas_tf.launcher import bindings
+from kdas_tf.launcher.bindings import Stage
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STOPPED = 75
@@ -77,10 +78,10 @@ def run(
     if intra_op_threads is not None and intra_op_threads < 0:
         raise UserError(f"Expected launch.run.intra_op_threads of at least 0, got {intra_op_threads}.")
     with quiet():
-        tensorflow, running = map(importlib.import_module, ("tensorflow", "kdas_tf.running"))
+        tensorflow, running = map(importlib.import_module, ("tensorflow", "kdas_tf.launcher.running"))
         tensorflow.config.list_physical_devices()
-    names = ("cluster", "devices", "workers")
-    machines, devices, workers = (importlib.import_module(f"kdas_tf.training.{name}") for name in names)
+    names = ("cluster", "strategy", "workers")
+    machines, devices, workers = (importlib.import_module(f"kdas_tf.training.devices.{name}") for name in names)
     cluster = None if dry_run else machines.cluster_of(os.environ)
     if cluster:
         running.check_several_machines(stages, mixed_precision)

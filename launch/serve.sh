@@ -17,7 +17,7 @@ address="${ADDRESS:-127.0.0.1}"
 grpc_port="${GRPC_PORT:-8500}"
 rest_port="${REST_PORT:-8501}"
 wait_seconds="${WAIT:-120}"
-label="kdas_tf.settings"
+label="kdas_tf.launcher.guard"
 
 say() { echo "serve: $*" >&2; }
 
@@ -151,6 +151,6 @@ Serving ${models[*]}:
   gRPC     grpc://$address:$grpc_port
   REST     http://$address:$rest_port
   metrics  http://$address:$rest_port$(sed -n 's/^ *path: "\(.*\)"$/\1/p' "$export/monitoring.config")
-Try it:    python -m kdas_tf.serving.client --server=grpc://$address:$grpc_port --model=${models[0]} 1.jpg 2.jpg
+Try it:    python -m kdas_tf.client --server=grpc://$address:$grpc_port --model=${models[0]} 1.jpg 2.jpg
 End it:    docker rm -f $name
 END

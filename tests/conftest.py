@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from gin import config as gin
-from kdas_tf.training.determinism import be_deterministic
+from kdas_tf.training.devices.determinism import be_deterministic
 
 # Before TensorFlow starts: distribution is tested on logical CPUs.
 tf.config.set_logical_device_configuration(

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gin import config as gin
-from kdas_tf import bindings
 from kdas_tf import genotype as g
 from kdas_tf.data import market1501
 from kdas_tf.errors import UserError
+from kdas_tf.launcher import bindings
 
 QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 SLOW = settings(QUICK, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

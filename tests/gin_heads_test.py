@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from gin import config as gin
-from kdas_tf import bindings
+from kdas_tf.launcher import bindings
 from tests.readme_test import LAUNCHER, configured
 
 FILES = sorted(bindings.REPOSITORY.glob("gin/**/*.gin"))

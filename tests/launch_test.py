@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from gin import config as gin
-from kdas_tf import launch, lock
+from kdas_tf import launch
+from kdas_tf.launcher import lock
 
 SEARCH = "--gin_file=gin/search.gin"
 TINY = "--gin_file=gin/scale/tiny.gin"

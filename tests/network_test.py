@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from kdas_tf.errors import UserError
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 from tests.build_test import ROOT
 
 # Numbers of the system calls connect, sendto, sendmsg, sendmmsg and listen.

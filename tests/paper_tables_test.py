@@ -5,7 +5,8 @@ import json
 import pytest
 
 from gin import config as gin
-from kdas_tf import bindings, genotype, launch, running
+from kdas_tf import genotype, launch
+from kdas_tf.launcher import bindings, running
 from kdas_tf.models.networks import derived_parameters
 from kdas_tf.stages import data, evaluate, search, teacher, train
 from tests.data import miniatures

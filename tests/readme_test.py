@@ -7,8 +7,9 @@ import shlex
 import pytest
 from absl import flags
 
-from kdas_tf import bindings, launch
+from kdas_tf import launch
 from kdas_tf.errors import UserError
+from kdas_tf.launcher import bindings
 from tests.build_test import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

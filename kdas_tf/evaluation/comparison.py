@@ -1,4 +1,4 @@
-"""Several runs of several networks as tables: mean and spread over seeds beside published numbers; as text and plot."""
+"""Several runs of several networks as tables: mean and spread over seeds beside published numbers."""
 
 import csv
 import math
@@ -7,21 +7,14 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from kdas_tf import files
-from kdas_tf.evaluation.tables import HEADER, NOTHING, printable
-from kdas_tf.training.pictures import DOTS_PER_INCH
+from kdas_tf.evaluation.printing import HEADER, NOTHING, printable
 
 NUMBERS = ("mAP", "rank1", "rank5", "rank10", "parameters")
-"""What a run is compared by, in the order of `kdas_tf.evaluation.tables.HEADER`."""
+"""What a run is compared by, in the order of `kdas_tf.evaluation.printing.HEADER`."""
 
 Numbers = Mapping[str, float]
 """Some or all of `NUMBERS`: the first four in percent, then the number of trainable parameters."""
-
-_PLOTTED = ("mAP", "rank1")
-_COLOR, _PALE = "#0072b2", "#56b4e9"  # of Okabe and Ito's palette for colour-blind readers
 
 
 class Line(NamedTuple):
@@ -85,7 +78,7 @@ def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cells(runs: Sequence[Numbers]) -> Iterator[str]:
     for name in NUMBERS:
-        mean, spread = mean_and_spread(_known(runs, name))
+        mean, spread = mean_and_spread(known(runs, name))
         if mean is None:
             yield NOTHING
         elif name == "parameters":
@@ -96,7 +89,8 @@ def _cells(runs: Sequence[Numbers]) -> Iterator[str]:
             yield f"{mean:.1f} ± " + (NOTHING if spread is None else f"{spread:.1f}")
 
 
-def _known(runs: Sequence[Numbers], name: str) -> list[float]:
+def known(runs: Sequence[Numbers], name: str) -> list[float]:
+    """The finite values that runs have of a number."""
     return [run[name] for run in runs if name in run and math.isfinite(run[name])]
 
 
@@ -118,42 +112,5 @@ def write_csv(path: str | os.PathLike, tables: Sequence[Table]) -> None:
 
 def _fields(runs: Sequence[Numbers]) -> Iterator[str]:
     for name in NUMBERS:
-        for value in mean_and_spread(_known(runs, name)):
+        for value in mean_and_spread(known(runs, name)):
             yield "" if value is None else f"{value:.0f}" if name == "parameters" else f"{value:.2f}"
-
-
-def plot(tables: Sequence[Table]) -> Figure:
-    """Draws mAP and Rank-1 of every row: a pale dot for each run, the mean, and a line of one spread to each side."""
-    count = sum(len(table.lines) + 1 for table in tables)
-    figure = Figure(figsize=(7.2, 0.8 + 0.28 * count), dpi=DOTS_PER_INCH, layout="constrained")
-    panels = figure.subplots(1, len(_PLOTTED), sharey=True)
-    for axes, name in zip(panels, _PLOTTED, strict=True):
-        _draw(axes, tables, name)
-        axes.set_xlabel(f"{HEADER[NUMBERS.index(name)]} in percent")
-    return figure
-
-
-def _draw(axes: Axes, tables: Sequence[Table], name: str) -> None:
-    labels: list[tuple[float, str]] = []
-    y = 0.0
-    for table in tables:
-        axes.annotate(table.title, (0.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="0.4")
-        for line in table.lines:
-            y += 1
-            labels.append((y, line.title))
-            values = _known(line.runs, name)
-            mean, spread = mean_and_spread(values)
-            axes.plot(values, [y] * len(values), "o", color=_PALE, markersize=5, markeredgewidth=0)
-            if mean is not None:
-                axes.errorbar(
-                    mean, y, xerr=spread or 0.0, fmt="|", color=_COLOR, markersize=11, capsize=2, linewidth=1.3
-                )
-        y += 1
-    axes.set_ylim(y - 0.4, -0.6)
-    axes.set_yticks([place for place, _ in labels], [title for _, title in labels], fontsize=8)
-    for text in axes.get_yticklabels():
-        text.set_parse_math(False)
-    axes.grid(axis="x", color="0.92")
-    axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)

@@ -10,7 +10,7 @@ from kdas_tf import genotype
 from kdas_tf.errors import UserError
 from kdas_tf.models.networks import PAPER_REDUCTIONS, Student
 from kdas_tf.models.resnet import BLOCKS, ResNet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 
 _RESNETS = {f"ResNet{depth}": depth for depth in BLOCKS}
 TEACHER = "teacher:"

@@ -16,7 +16,7 @@ from kdas_tf.models.heads import ReIDHead
 from kdas_tf.models.networks import CellNetwork
 from kdas_tf.models.resnet import ResidualBlock, ResNet
 from kdas_tf.models.stem import Stem
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 from kdas_tf.space.edges import EdgeBatchNorm
 from kdas_tf.space.mixed import MixedFanOut
 from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, PointwiseConv, Pooling, SkipConnect

@@ -11,7 +11,7 @@ from kdas_tf import files
 from kdas_tf.errors import UserError
 from kdas_tf.models.networks import Student
 from kdas_tf.models.resnet import ResNet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 
 INDEX = "network.json"
 WEIGHTS = "network.weights.h5"

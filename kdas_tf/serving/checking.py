@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kdas_tf import formats
 from kdas_tf.data import transforms
 from kdas_tf.errors import UserError
-from kdas_tf.serving import formats
-from kdas_tf.serving.export import OUTPUT
+from kdas_tf.serving.embedder import OUTPUT
 
 TOLERANCE = 1e-5
 """Largest difference between two numbers of embeddings of length 1 (float32)."""

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from kdas_tf.data import transforms
-from kdas_tf.serving.formats import JPEG, MAX_PIXELS, PNG, PNG_HEADER
+from kdas_tf.formats import JPEG, MAX_PIXELS, PNG, PNG_HEADER
 
 
 def resize(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdas_tf import files
+from kdas_tf.drawing import pictures
 from kdas_tf.genotype import Genotype
 from kdas_tf.models.cells import as_genotype
-from kdas_tf.training import pictures
 
 FILE = "assets.extra/model_card.md"
 PICTURE = "assets.extra/genotype.png"

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kdas_tf.errors import UserError
-from kdas_tf.serving import lite, onnx_files
 from kdas_tf.serving.checking import TOLERANCE, Comparison
+from kdas_tf.serving.graphs import lite, onnx_files
 
 FILES: Mapping[str, str] = {
     "onnx": "float32.onnx",

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdas_tf.data import market1501, records, synthetic, verify
+from kdas_tf.data import market1501, records, verify
 from kdas_tf.data.counts import describe
+from kdas_tf.data.embedded import synthetic
 from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.stages.reporting import progress_line

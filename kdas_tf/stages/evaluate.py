@@ -9,7 +9,7 @@ from kdas_tf import files
 from kdas_tf.data import market1501
 from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
-from kdas_tf.evaluation import ranking, tables
+from kdas_tf.evaluation import printing, ranking
 from kdas_tf.evaluation.distances import Distances, FeatureDistances, Metric
 from kdas_tf.evaluation.ranking import RankingResult, Rules
 from kdas_tf.evaluation.rerank import RerankedDistances
@@ -20,7 +20,7 @@ from kdas_tf.stages.judging import as_numbers, as_row
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.showing import Outcome, show
 from kdas_tf.stages.subjects import Subject
-from kdas_tf.training.replicas import Strategy
+from kdas_tf.training.devices.replicas import Strategy
 
 RESULT = "results.json"
 
@@ -92,7 +92,7 @@ def run(
         rows.append(as_row(f"{subject.name}, re-ranked", reranked, subject.parameters))
     outcome = Outcome(subject, distances, result, reranked, checked.result() if checked else None, rows, conventions)
     warnings = show(outcome, folder, workdir / "tensorboard" / "evaluate", shown_queries=shown_queries)
-    print(tables.format_table(rows, [f"{name.replace('_', ' ')}: {text}" for name, text in conventions.items()]))
+    print(printing.format_table(rows, [f"{name.replace('_', ' ')}: {text}" for name, text in conventions.items()]))
     for warning in warnings:
         print(f"note: {warning}")
     files.write_json(folder / RESULT, _content(outcome, seconds=time.monotonic() - since))

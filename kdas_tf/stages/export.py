@@ -15,17 +15,16 @@ from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation.cache import hash_files
 from kdas_tf.models import saved
-from kdas_tf.serving import checking, export, images, model_card, server_config, versions, warmup
+from kdas_tf.serving import checking, embedder, images, model_card, server_config, versions, warmup
 from kdas_tf.serving import runtimes as runtime_files
 from kdas_tf.serving.checking import Comparison
 from kdas_tf.serving.versions import Version
-from kdas_tf.settings import FILE as SETTINGS
 from kdas_tf.stages import copies, evaluate, subjects
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.subjects import Judged
 
-RESULT = "export.json"
+RESULT = "embedder.json"
 FREE = (
     *("model", "name", "version", "data_dir", "reader", "batch_sizes", "max_pixels", "base_path", "compared"),
     *("runtimes", "calibrated", "judged"),
@@ -49,7 +48,7 @@ def run(
     calibrated: int = 100,
     judged: int | None = 100,
 ) -> None:
-    """Writes `NAME/VERSION/`, `models.config`, `batching.config` and `monitoring.config`, and `export.json` last.
+    """Writes `NAME/VERSION/`, `models.config`, `batching.config` and `monitoring.config`, and `embedder.json` last.
 
     The exported model is float32, whatever precision the network was trained in. Nothing is exported if this network
     was exported last, with the same arguments, unless `version` asks for it.
@@ -91,8 +90,8 @@ def run(
     data = _data(_run_of(folder), data_dir, reader)
     opened = _open(workdir, folder)
     with versions.publishing(root, name, version) as new:
-        embedder = export.Embedder(opened.network, image_size=opened.image_size, max_pixels=max_pixels)
-        embedder.save(new.folder)
+        exported = embedder.Embedder(opened.network, image_size=opened.image_size, max_pixels=max_pixels)
+        exported.save(new.folder)
         comparison, kind = _compare(new, opened, data, compared)
         content |= _numbers(new, opened, comparison, kind)
         content["copies"] = copies.make(
@@ -180,7 +179,7 @@ def _numbers(new: Version, judged: Judged, comparison: Comparison, kind: str) ->
         "embedding_size": comparison.embedding_size,
         "difference": comparison.difference,
         "compared_on": f"{comparison.images} {kind}",
-        "normalizations": export.normalizations_left(new.folder),
+        "normalizations": embedder.normalizations_left(new.folder),
     }
 
 
@@ -208,7 +207,7 @@ def _facts(content: Mapping[str, Any], judged: Judged, folder: Path, workdir: Pa
         embedding_size=content["embedding_size"],
         data=(trained_on.name, counts.describe(trained_on)) if trained_on is not None else None,
         training=_read(folder / f"{folder.name}.json"),
-        settings={name: value for name, value in _read(folder / SETTINGS).items() if name != "before"},
+        settings={name: value for name, value in _read(folder / "settings.json").items() if name != "before"},
         metrics=metrics,
         thresholds=thresholds,
         made={

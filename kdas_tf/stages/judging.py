@@ -10,8 +10,8 @@ from kdas_tf.evaluation import ranking
 from kdas_tf.evaluation.distances import FeatureDistances
 from kdas_tf.evaluation.embeddings import Embeddings
 from kdas_tf.evaluation.features import Network, extract
+from kdas_tf.evaluation.printing import Row
 from kdas_tf.evaluation.ranking import RankingResult
-from kdas_tf.evaluation.tables import Row
 from kdas_tf.stages.reporting import progress_line
 
 

@@ -10,14 +10,14 @@ import keras
 
 from kdas_tf import files, schedules
 from kdas_tf.data import classes
-from kdas_tf.data.classes import ClassData
-from kdas_tf.data.classification import (
+from kdas_tf.data.class_batches import (
     EncodedImages,
     ImageFiles,
     RandomResizedCrop,
     training_batches,
     validation_batches,
 )
+from kdas_tf.data.classes import ClassData
 from kdas_tf.data.pipeline import WHOLE, Dataset, Share, naming_damaged_images
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.tfds_images import TfdsImages
@@ -30,10 +30,10 @@ from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.classification import ClassificationModel, Evaluation
+from kdas_tf.training.devices.replicas import Strategy, replicas
+from kdas_tf.training.devices.workers import by_first, share_of, wait_for, writes
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import momentum_sgd
-from kdas_tf.training.replicas import Strategy, replicas
-from kdas_tf.training.workers import by_first, share_of, wait_for, writes
 
 RESULT = "pretrain.json"
 TOGETHER = True

@@ -15,23 +15,23 @@ from kdas_tf.data.records import relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
 from kdas_tf.data.transforms import Augmentation
+from kdas_tf.drawing import pictures
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.memory import search_bytes, search_step_bytes
 from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters, trainable_parameters
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
-from kdas_tf.training import pictures
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import ArchitectureLog, Board
 from kdas_tf.training.checkpoints import Checkpoints
+from kdas_tf.training.devices.replicas import Strategy, replicas
+from kdas_tf.training.devices.workers import share_of, writes
 from kdas_tf.training.discretization import DiscretizationLog
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam, momentum_sgd
-from kdas_tf.training.replicas import Strategy, replicas
 from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
 from kdas_tf.training.steps import SearchModel
-from kdas_tf.training.workers import share_of, writes
 
 RESULT = "genotype.json"
 TOGETHER = True

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdas_tf.evaluation import figures, ranking, report, tables
+from kdas_tf.drawing import curves, pictures, report
+from kdas_tf.drawing.ranked_lists import RankedRow, Shown, ranked_list, worst_and_best
+from kdas_tf.evaluation import printing, ranking
 from kdas_tf.evaluation.distances import Distances
 from kdas_tf.evaluation.embeddings import Embeddings
-from kdas_tf.evaluation.ranked_lists import RankedRow, Shown, ranked_list, worst_and_best
+from kdas_tf.evaluation.printing import Row
 from kdas_tf.evaluation.ranking import RankingResult
-from kdas_tf.evaluation.tables import Row
 from kdas_tf.evaluation.verification import VerificationResult
 from kdas_tf.stages.subjects import Subject
-from kdas_tf.training import pictures
 from kdas_tf.training.board import Board
 
 
@@ -47,13 +47,13 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
     Returns:
         What a reader must know before believing the numbers.
     """
-    drawn = {"cmc": figures.cmc_curve(_cmc_curves(outcome))}
+    drawn = {"cmc": curves.cmc_curve(_cmc_curves(outcome))}
     if outcome.verification is not None:
         outcome.verification.save(folder / "verification.json")
         curve, points = outcome.verification.curve, outcome.verification.points
         rates = np.array([point.fpr for point in curve]), np.array([point.tpr for point in curve])
         marked = {outcome.subject.name: [(point.fpr, point.tpr) for point in points]}
-        drawn["roc"] = figures.roc_curve({outcome.subject.name: rates}, marked)
+        drawn["roc"] = curves.roc_curve({outcome.subject.name: rates}, marked)
     _write_queries(outcome, folder / "per_query.csv")
     lists = _ranked_lists(outcome, shown_queries)
     sheets = {f"{kind}_queries": ranked_list(rows, f"The {kind} queries") for kind, rows in lists.items() if rows}
@@ -89,7 +89,7 @@ def _cmc_curves(outcome: Outcome) -> dict[str, np.ndarray]:
 def _write_queries(outcome: Outcome, path: Path) -> None:
     query, result = outcome.subject.query, outcome.result
     photographs = outcome.subject.photographs
-    tables.write_per_query_csv(
+    printing.write_per_query_csv(
         path,
         queries=photographs[0] if photographs else range(len(query)),
         identities=query.identities,

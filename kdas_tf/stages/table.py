@@ -12,20 +12,20 @@ from typing import Any
 import keras
 
 from kdas_tf import files, genotype
+from kdas_tf.drawing import comparison_plot, pictures
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation import comparison
 from kdas_tf.evaluation.comparison import Line, Table
 from kdas_tf.models import baselines
 from kdas_tf.models.networks import PAPER_REDUCTIONS, derived_parameters, trainable_parameters
-from kdas_tf.stages import rows as table_rows
+from kdas_tf.stages import ablation_rows as table_rows
+from kdas_tf.stages import ablation_runs
 from kdas_tf.stages import search as search_stage
-from kdas_tf.stages import table_runs
 from kdas_tf.stages import train as train_stage
-from kdas_tf.stages.rows import Row
-from kdas_tf.stages.table_runs import Finished, Run, Stages
-from kdas_tf.training import pictures
+from kdas_tf.stages.ablation_rows import Row
+from kdas_tf.stages.ablation_runs import Finished, Run, Stages
 from kdas_tf.training.callbacks import clock
-from kdas_tf.training.replicas import Strategy
+from kdas_tf.training.devices.replicas import Strategy
 
 RESULT = "table.json"
 ONE_MACHINE = True
@@ -99,7 +99,7 @@ def run(
             f"{'time left not known yet' if left is None else f'time left about {clock(left)}'}",
             flush=True,
         )
-        table_runs.do(one, workdir, stages)
+        ablation_runs.do(one, workdir, stages)
         write(known, workdir, first)
     print(write(known, workdir, first), flush=True)
 
@@ -162,16 +162,16 @@ def write(known: Mapping[str, Row], workdir: Path, chosen: Run) -> str:
     with files.replacing(folder / "table.md") as partial:
         partial.write_text(text, encoding="utf-8")
     comparison.write_csv(folder / "table.csv", tables)
-    pictures.save(comparison.plot(tables), folder / "table.png")
+    pictures.save(comparison_plot.plot(tables), folder / "table.png")
     files.write_json(folder / RESULT, {"runs": [one.as_json() for of_row in found.values() for one in of_row]})
     return text
 
 
 def _finished(row: Row, workdir: Path, chosen: Run) -> list[Finished]:
     if row.kind == "teacher":
-        return table_runs.finished_teacher(row, workdir)
-    runs = [_same(Run(row, chosen.seed), chosen), *table_runs.runs_on_disk(row, workdir)]
-    return table_runs.finished(row, sorted(set(runs), key=lambda run: run.seed), workdir)
+        return ablation_runs.finished_teacher(row, workdir)
+    runs = [_same(Run(row, chosen.seed), chosen), *ablation_runs.runs_on_disk(row, workdir)]
+    return ablation_runs.finished(row, sorted(set(runs), key=lambda run: run.seed), workdir)
 
 
 def plan(*, workdir: Path, num_identities: int, **arguments: Any) -> list[str]:

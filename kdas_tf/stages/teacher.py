@@ -20,18 +20,18 @@ from kdas_tf.evaluation.features import Network, predict
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
 from kdas_tf.models.networks import trainable_parameters
-from kdas_tf.models.teacher import Teacher, TeacherTable, read_logits
+from kdas_tf.models.teacher_network import Teacher, TeacherTable, read_logits
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.judging import judge, summary
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
+from kdas_tf.training.devices.replicas import Strategy, replicas
+from kdas_tf.training.devices.workers import by_first, on_this_worker, share_of, writes
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam
-from kdas_tf.training.replicas import Strategy, replicas
 from kdas_tf.training.steps import TrainingModel
-from kdas_tf.training.workers import by_first, on_this_worker, share_of, writes
 
 RESULT = "teacher.json"
 TOGETHER = True
@@ -78,7 +78,7 @@ def run(
         last_stride: stride of a ResNet's last stage, None for the usual 2.
         backbone_arguments: more arguments of the backbone.
         teacher_image_size: what the backbone sees, if it is not `image_size`.
-        logits: file of logits per image (`kdas_tf.models.teacher.read_logits`); nothing is trained then.
+        logits: file of logits per image (`kdas_tf.models.teacher_network.read_logits`); nothing is trained then.
         reuse: folder of another run's teacher stage, of the same training images; it is copied, nothing is trained.
         view: "augmented" runs the teacher on what the student sees, "clean" once on every image as it is.
         epochs: of fine-tuning.

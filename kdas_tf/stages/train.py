@@ -26,11 +26,11 @@ from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import Board
 from kdas_tf.training.callbacks import DropPathCallback, OnFirstWorker
 from kdas_tf.training.checkpoints import Checkpoints
+from kdas_tf.training.devices.replicas import Strategy, replicas
+from kdas_tf.training.devices.workers import on_this_worker, share_of, writes
 from kdas_tf.training.fitting import fit
 from kdas_tf.training.optimizers import adam
-from kdas_tf.training.replicas import Strategy, replicas
 from kdas_tf.training.steps import TrainingModel
-from kdas_tf.training.workers import on_this_worker, share_of, writes
 
 RESULT = "train.json"
 TOGETHER = True

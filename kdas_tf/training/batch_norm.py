@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from kdas_tf.space.edges import EdgeBatchNorm
-from kdas_tf.training.replicas import mean_over_replicas
+from kdas_tf.training.devices.replicas import mean_over_replicas
 
 KINDS = (keras.layers.BatchNormalization, EdgeBatchNorm)
 

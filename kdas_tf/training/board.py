@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from kdas_tf import genotype
+from kdas_tf.drawing import pictures
 from kdas_tf.models.networks import Supernet, derived_parameters
-from kdas_tf.training import pictures
 from kdas_tf.training.callbacks import OnFirstWorker
-from kdas_tf.training.replicas import Strategy
-from kdas_tf.training.workers import writes
+from kdas_tf.training.devices.replicas import Strategy
+from kdas_tf.training.devices.workers import writes
 
 
 class Board(OnFirstWorker):

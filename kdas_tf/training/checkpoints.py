@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
-from kdas_tf.training.replicas import Strategy
-from kdas_tf.training.workers import all_values, wait_for, writes
+from kdas_tf.training.devices.replicas import Strategy
+from kdas_tf.training.devices.workers import all_values, wait_for, writes
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from kdas_tf.data.pipeline import Share
 from kdas_tf.losses.distillation import distillation_loss, soft_targets
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
-from kdas_tf.training.replicas import gather, replicas
+from kdas_tf.training.devices.replicas import gather, replicas
+from kdas_tf.training.devices.workers import share_of, writes
 from kdas_tf.training.steps import Batch, TrainingModel
-from kdas_tf.training.workers import share_of, writes
 
 BEST = "best"
 

@@ -19,9 +19,9 @@ from kdas_tf.training.callbacks import (
     TemperatureCallback,
 )
 from kdas_tf.training.checkpoints import Checkpoints, Position
+from kdas_tf.training.devices.workers import share_of, writes
 from kdas_tf.training.steps import DistilledModel
 from kdas_tf.training.stopping import StopOnSignal, restore_values
-from kdas_tf.training.workers import share_of, writes
 
 
 def fit(

@@ -10,9 +10,9 @@ import tensorflow as tf
 from kdas_tf.losses.distillation import soft_targets
 from kdas_tf.losses.objective import Objective, Terms
 from kdas_tf.models.networks import Supernet
-from kdas_tf.models.teacher import TeacherTable
+from kdas_tf.models.teacher_network import TeacherTable
 from kdas_tf.training.batch_norm import own_statistics
-from kdas_tf.training.replicas import average_variables, check_limits, gather, replicas
+from kdas_tf.training.devices.replicas import average_variables, check_limits, gather, replicas
 
 Batch = Mapping[str, tf.Tensor]
 

@@ -10,7 +10,7 @@ import keras
 
 from kdas_tf.errors import Stopped
 from kdas_tf.training.checkpoints import Checkpoints, Position
-from kdas_tf.training.workers import all_values, number_of_workers, own_number
+from kdas_tf.training.devices.workers import all_values, number_of_workers, own_number
 
 
 class StopOnSignal(keras.callbacks.Callback):

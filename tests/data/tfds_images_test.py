@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from kdas_tf.data.classification import RandomResizedCrop, training_batches, validation_batches
+from kdas_tf.data.class_batches import RandomResizedCrop, training_batches, validation_batches
 from kdas_tf.data.tfds_images import TfdsImages
 from kdas_tf.errors import UserError
 

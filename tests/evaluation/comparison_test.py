@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from kdas_tf.drawing import comparison_plot
 from kdas_tf.evaluation import comparison
 from kdas_tf.evaluation.comparison import Line, Table
 
@@ -82,7 +83,7 @@ def test_csv_has_one_line_for_each_row_and_leaves_empty_what_is_missing(tmp_path
 
 
 def test_the_plot_shows_every_run_and_the_mean_with_its_spread():
-    figure = comparison.plot(TABLES)
+    figure = comparison_plot.plot(TABLES)
     left, right = figure.axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["Three | runs", "None yet", "One run"]
     dots = [line for line in left.lines if line.get_marker() == "o"]

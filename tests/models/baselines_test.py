@@ -7,7 +7,7 @@ from kdas_tf.models import baselines
 from kdas_tf.models.heads import ReIDOutput
 from kdas_tf.models.networks import Student
 from kdas_tf.models.resnet import ResNet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 
 SMALL = {"image_size": (32, 32), "channels": 4, "cells": 2, "reductions": (1,), "backbone_arguments": {"alpha": 0.35}}
 

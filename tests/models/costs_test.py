@@ -9,7 +9,7 @@ from kdas_tf.genotype import DARTS_V2, GDAS_V1, Genotype
 from kdas_tf.models.costs import multiply_adds
 from kdas_tf.models.networks import Student, Supernet
 from kdas_tf.models.resnet import ResNet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 
 PRODUCTS = ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2")
 SIZE = (64, 32)

@@ -7,7 +7,7 @@ from kdas_tf.errors import UserError
 from kdas_tf.models.heads import ReIDOutput
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.models.resnet import ResidualBlock, ResNet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 
 
 def counted(depth, **kwargs):

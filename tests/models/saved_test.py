@@ -9,7 +9,7 @@ from kdas_tf.errors import UserError
 from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
 from kdas_tf.models.resnet import ResNet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 
 
 def student():

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from kdas_tf.errors import UserError
 from kdas_tf.serving import checking
-from kdas_tf.serving.export import Embedder
+from kdas_tf.serving.embedder import Embedder
 from tests.serving import networks
 
 

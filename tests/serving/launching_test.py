@@ -31,7 +31,7 @@ case "$1" in
   container) [[ -e box ]] || exit 1; [[ -e stopped ]] && echo "false $(<box)" || echo "true $(<box)" ;;
   rm) rm -f box stopped ;;
   run) [[ ! -e broken ]] || { echo "no such image" >&2; exit 125; }
-       echo "${4#kdas_tf.settings=}" >box; [[ ! -e dies ]] || touch stopped ;;
+       echo "${4#kdas_tf.launcher.guard=}" >box; [[ ! -e dies ]] || touch stopped ;;
   logs) echo "the server's last words" ;;
 esac
 """

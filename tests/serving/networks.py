@@ -6,7 +6,7 @@ import numpy as np
 from kdas_tf import genotype
 from kdas_tf.models.networks import Student
 from kdas_tf.models.resnet import ResNet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 
 SIZE = (32, 16)
 

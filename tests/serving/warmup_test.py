@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kdas_tf.serving import warmup
-from kdas_tf.serving.export import SIGNATURES, Embedder
+from kdas_tf.serving.embedder import SIGNATURES, Embedder
 from tests.serving import networks
 
 prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")

@@ -12,9 +12,10 @@ import pytest
 import tensorflow as tf
 
 from gin import config as gin
-from kdas_tf import bindings, genotype
+from kdas_tf import genotype
 from kdas_tf.data import market1501, records
 from kdas_tf.errors import UserError
+from kdas_tf.launcher import bindings
 from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
 from kdas_tf.stages import evaluate, export

@@ -30,7 +30,7 @@ def prepare(workdir, **teacher_arguments):
         (workdir / stage).mkdir(parents=True)
 
     def render(root, progress):
-        from kdas_tf.data import synthetic
+        from kdas_tf.data.embedded import synthetic
 
         synthetic.write_dataset(
             root, train_identities=16, test_identities=3, image_size=(32, 16), images_per_camera=2, progress=progress

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gin import config as gin
-from kdas_tf import bindings, genotype, running
+from kdas_tf import genotype
 from kdas_tf.errors import UserError
+from kdas_tf.launcher import bindings, running
 from kdas_tf.models import baselines
 from kdas_tf.models.costs import multiply_adds
 from kdas_tf.models.networks import trainable_parameters

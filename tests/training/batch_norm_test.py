@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from kdas_tf.models.networks import Supernet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 from kdas_tf.space.edges import EdgeBatchNorm
 from kdas_tf.training.batch_norm import configure_batch_norm
 

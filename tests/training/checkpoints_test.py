@@ -9,7 +9,7 @@ import tensorflow as tf
 from kdas_tf import genotype
 from kdas_tf.errors import UserError
 from kdas_tf.models.networks import Student, Supernet
-from kdas_tf.models.teacher import Teacher
+from kdas_tf.models.teacher_network import Teacher
 from kdas_tf.training.checkpoints import Checkpoints, Position
 
 SMALL = {"image_size": (32, 16), "channels": 4, "cells": 2, "reductions": (1,)}

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 
 from kdas_tf import genotype
-from kdas_tf.bindings import REPOSITORY
+from kdas_tf.launcher.bindings import REPOSITORY
 from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.classification import ClassificationModel, Evaluation, among_first
+from kdas_tf.training.devices.replicas import replicas
 from kdas_tf.training.optimizers import momentum_sgd
-from kdas_tf.training.replicas import replicas
 
 CLASSES = 7
 SIZE = (16, 16)

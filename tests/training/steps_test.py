@@ -8,13 +8,13 @@ from kdas_tf.losses.objective import Objective
 from kdas_tf.losses.regularizers import beta_decay
 from kdas_tf.models.heads import ReIDHead, ReIDOutput
 from kdas_tf.models.networks import Supernet
-from kdas_tf.models.teacher import TeacherTable
+from kdas_tf.models.teacher_network import TeacherTable
 from kdas_tf.space.mixed import MixedFanOut
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.callbacks import TemperatureCallback
+from kdas_tf.training.devices.replicas import gather, replicas
 from kdas_tf.training.discretization import accuracy, discrete_alphas
 from kdas_tf.training.optimizers import adam, momentum_sgd
-from kdas_tf.training.replicas import gather, replicas
 from kdas_tf.training.stabilizers import AlphaWarmup
 from kdas_tf.training.steps import SearchModel, TrainingModel
 

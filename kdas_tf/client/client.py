@@ -1,0 +1,200 @@
+"""Asks a server for embeddings: `python -m kdas_tf.client --server=grpc://host:8500 photo1.jpg photo2.jpg`.
+
+Starts in a fraction of a second: neither this nor what it imports needs TensorFlow, Keras or gin.
+"""
+
+import re
+import time
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kdas_tf import formats
+from kdas_tf.client import photographs, retry
+from kdas_tf.client.answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer
+from kdas_tf.client.photographs import Image, Photograph
+from kdas_tf.errors import UserError
+
+__all__ = ["Client", "ServerError", "Unavailable"]
+
+_PORTS = {"grpc": 8500, "http": 8501, "https": 443}  # TensorFlow Serving's, and that of a proxy with a certificate
+
+# What to do about a server's message.
+_HINTS = {
+    "batch size": " Give a smaller batch_size.",
+    '"embed_jpeg" not found': " Is it a model that kdas_tf exported?",
+}
+
+
+class Client:
+    """A model on a server. Many threads may use one client; it connects at its first request.
+
+    Example:
+        with Client("grpc://localhost:8500") as client:
+            embeddings = client.embed(["photo1.jpg", "photo2.jpg"])
+
+    Args:
+        server: "grpc://host:8500", "http://host:8501" or "https://host"; ports may be left out. Proxies from the
+            environment are not used.
+        model: its name on the server.
+        version: of the model; None for the newest.
+        timeout: seconds that one request may last.
+        deadline: seconds that all of a call to `embed` may last, waits and retries included.
+        retries: how often a request is sent again if the server is down or has too much to do (UNAVAILABLE,
+            RESOURCE_EXHAUSTED, 429, 503, no connection), after waits that double. Nothing else is sent again.
+        batch_size: images of one request at most; no more than the server's max_batch_size.
+        width: D that embeddings must have, as those in your gallery; None takes what comes.
+        max_bytes: of a file, and of all files of a request together.
+        max_pixels: of an image, height times width.
+
+    Raises:
+        UserError: one of these cannot be.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        model: str = "kdas_reid",
+        version: int | None = None,
+        timeout: float = 10.0,
+        deadline: float = 60.0,
+        retries: int = 4,
+        batch_size: int = 16,
+        width: int | None = None,
+        max_bytes: int = photographs.MAX_BYTES,
+        max_pixels: int = formats.MAX_PIXELS,
+    ):
+        for name, value in {"timeout": timeout, "deadline": deadline}.items():
+            if not 0 < value < float("inf"):
+                raise UserError(f"Expected {name} in seconds, above 0, got {value}.")
+        numbers = {"batch_size": batch_size, "max_bytes": max_bytes, "max_pixels": max_pixels, "version": version}
+        for name, number in {**numbers, "width": width}.items():
+            if number is not None and number < 1:
+                raise UserError(f"Expected {name} of at least 1, got {number}.")
+        if retries < 0:
+            raise UserError(f"Expected retries of at least 0, got {retries}.")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", model):
+            raise UserError(f"Expected the name of a model to be of letters, digits, _ and -, got {model!r}.")
+        self.server, self.model = server, model
+        self._timeout, self._deadline, self._retries = timeout, deadline, retries
+        self._batch_size, self._width = batch_size, width
+        self._max_bytes, self._max_pixels = max_bytes, max_pixels
+        self._transport = _transport(server, model, version)
+
+    def embed(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
+        """Embeds images, in their order. All are read and checked before the first is sent.
+
+        Args:
+            images: paths or bytes of JPEG or PNG files, or uint8 arrays `[height, width]` (grey), RGB
+                `[height, width, 3]` or RGBA `[height, width, 4]`; sizes may differ.
+
+        Returns:
+            `[images, D]`, rows of length 1. Compare two by 1 - their dot product, 0 to 2.
+
+        Raises:
+            UserError: an image or the model is not what was expected; sending it again does not help.
+            ServerError: the server is down, too slow or too busy, or its answer is none.
+        """
+        contents = photographs.read(images, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
+        end = time.monotonic() + self._deadline
+        rows: list[npt.NDArray[np.float32]] = []
+        version = None
+        for batch in _batches(contents, self._batch_size, self._max_bytes):
+            answer = self._ask(batch, end)
+            if rows and (answer.version != version or answer.rows.shape[1:] != rows[0].shape[1:]):
+                raise ServerError(
+                    f"{self.server} changed its model between two requests (version {version} to {answer.version}): "
+                    "embeddings of both cannot be compared. Send the images again."
+                )
+            version = answer.version
+            rows.append(self._checked(answer.rows, len(batch)))
+        return np.concatenate(rows)
+
+    def _ask(self, batch: Sequence[Photograph], end: float):
+        contents = [photograph.content for photograph in batch]
+        try:
+            return retry.until(
+                lambda timeout: self._transport.embed(contents, timeout),
+                end=end,
+                timeout=self._timeout,
+                retries=self._retries,
+            )
+        except UnknownModel as error:
+            raise UserError(
+                f"{self.server} serves no model {self.model!r}: {error}. models.config beside the export has the names."
+            ) from error
+        except WrongServer as error:
+            raise UserError(
+                f"{self.server} is no TensorFlow Serving, or does not let this client in: {error}. Check the address."
+            ) from error
+        except Refused as error:
+            names = ", ".join(photograph.name for photograph in batch[:3])
+            more = f" and {len(batch) - 3} more" if len(batch) > 3 else ""
+            hint = next((hint for part, hint in _HINTS.items() if part in str(error)), "")
+            raise UserError(f"{self.server} refused {names}{more}: {error}.{hint}") from error
+        except ServerError as error:
+            raise type(error)(f"{self.server}: {error}") from error
+
+    def _checked(self, rows: npt.NDArray, expected: int) -> npt.NDArray[np.float32]:
+        """Refuses an answer that would spoil a gallery."""
+        if rows.ndim != 2 or len(rows) != expected:
+            raise ServerError(
+                f"{self.server} answered with an array {list(rows.shape)} to {expected} images; expected "
+                f"[{expected}, D]. Is {self.model!r} a model that kdas_tf exported?"
+            )
+        if self._width is not None and rows.shape[1] != self._width:
+            raise UserError(
+                f"Expected embeddings of {self._width} numbers, but those of {self.model!r} at {self.server} have "
+                f"{rows.shape[1]}: it is another model. Ask for the right one, or embed your gallery again."
+            )
+        if not np.isfinite(rows).all():
+            raise ServerError(f"{self.server} answered with numbers that are none (NaN or infinite). Export it again.")
+        return rows.astype(np.float32, copy=False)
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _batches(photographs: Sequence[Photograph], number: int, max_bytes: int) -> Iterator[list[Photograph]]:
+    """So many images, and no more bytes than those, at a time."""
+    batch: list[Photograph] = []
+    size = 0
+    for photograph in photographs:
+        if batch and (len(batch) == number or size + len(photograph.content) > max_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(photograph)
+        size += len(photograph.content)
+    yield batch
+
+
+def _transport(server: str, model: str, version: int | None):
+    """Opens the way that an address names; only that way's library is imported."""
+    example = "Give one such as grpc://localhost:8500 or http://localhost:8501."
+    try:
+        parts = urllib.parse.urlsplit(server)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UserError(f"{server!r} is no address of a server: {error}. {example}") from error
+    if parts.scheme not in _PORTS or not host or parts.query or parts.fragment or parts.username is not None:
+        raise UserError(f"Expected the address of a server, got {server!r}. {example}")
+    authority = f"{f'[{host}]' if ':' in host else host}:{port or _PORTS[parts.scheme]}"
+    if parts.scheme == "grpc":
+        if parts.path not in ("", "/"):
+            raise UserError(f"Expected no path after the port of a gRPC server, got {server!r}. {example}")
+        from kdas_tf.client.over_grpc import GrpcTransport
+
+        return GrpcTransport(authority, model=model, version=version)
+    from kdas_tf.client.over_rest import RestTransport
+
+    return RestTransport(f"{parts.scheme}://{authority}{parts.path.rstrip('/')}", model=model, version=version)

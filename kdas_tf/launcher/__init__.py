@@ -1,0 +1,1 @@
+"""What runs stages: bindings of gin, the workdir, the guard of its results."""

@@ -1,0 +1,260 @@
+"""What the launcher does with gin: reads .gin files, refuses what nothing would read, describes what is bound."""
+
+import collections.abc
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gin import config as gin
+from kdas_tf import ranges
+from kdas_tf.errors import UserError
+
+REPOSITORY = Path(__file__).parents[2]
+SHARED_AXES = tuple(REPOSITORY / "gin" / axis for axis in ("data", "scale", "teacher"))
+LAUNCH = "kdas_tf.launch.run"
+SET_FOR_ALL = {
+    "workdir": "--workdir",
+    "seed": "--seed",
+    "strategy": "--num_devices",
+    "keep_checkpoints": "launch.run.keep_checkpoints",
+    "image_cache_gb": "launch.run.image_cache_gb",
+}
+"""Arguments of stages that the launcher sets, and how people say them."""
+
+Stage = Callable[..., None]
+Key = tuple[str, str]
+"""(scope, selector) of a configurable, as gin keeps its bindings."""
+
+
+def declared(stage: Stage, name: str, default: Any = None) -> Any:
+    """What a stage's module says of it, such as `RESULT`; the default where it says nothing."""
+    return getattr(inspect.getmodule(inspect.unwrap(stage)), name, default)
+
+
+def parse(
+    gin_files: Sequence[str],
+    gin_params: Sequence[str],
+    overrides: Mapping[str, Any],
+    stage_arguments: Mapping[str, Any] | None = None,
+) -> None:
+    """Reads .gin files, then bindings, then what flags override; refuses what nothing would read.
+
+    Args:
+        gin_files: paths, relative to the current folder or to the repository.
+        gin_params: bindings like `search.run.epochs=5`; names are those that the files import.
+        overrides: {binding: value} from flags.
+        stage_arguments: {argument: value} from flags; bound for the first stage that has the argument.
+
+    Raises:
+        UserError: a file is missing, a line cannot be parsed, a name is unknown, or a binding is read by nothing.
+    """
+    gin.add_config_file_search_path(str(REPOSITORY))
+    for file in gin_files:
+        _parse(functools.partial(gin.parse_config_file, file), f"--gin_file={file}")
+    imports = "\n".join(sorted(s.format() for s in gin._IMPORTS if not s.module.startswith("__gin__")))
+    header = f"from __gin__ import dynamic_registration\n{imports}\n"
+    for binding in gin_params:
+        _parse(functools.partial(gin.parse_config, header + binding), f"--gin_param={binding}")
+    if "stages" not in gin._CONFIG.get(("", LAUNCH), {}):
+        raise UserError("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
+    read = _reachable(gin._CONFIG, LAUNCH)  # a flag may take the place of a macro: that one was read all the same
+    for binding, value in {**overrides, **_for_stages(stage_arguments or {})}.items():
+        line = f"{binding} = {value!r}"
+        _parse(functools.partial(gin.parse_config, header + line), f"the flag behind {line}")
+    check_bindings({name for name in _own_macros(gin_files, gin_params) if (name, "gin.macro") not in read})
+
+
+def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """{binding: value} for the stages that have the arguments."""
+    found = {}
+    stages = [reference.configurable for reference in _references({"": gin._CONFIG["", LAUNCH]["stages"]})]
+    for name, value in arguments.items():
+        readers = [stage.selector for stage in stages if name in inspect.signature(stage.wrapped).parameters]
+        if not readers:
+            names = ", ".join(stage.selector.split(".")[-2] for stage in stages)
+            raise UserError(f"--{name} is given, but of the stages ({names}) none reads it. Take it out.")
+        found[f"{_short(readers[0])}.{name}"] = value  # later stages take what the first one has read
+    return found
+
+
+def _parse(action: Callable[[], Any], source: str) -> None:
+    try:
+        action()
+    except UserError:
+        raise
+    except Exception as error:  # gin raises whatever the imported modules and its parser raise
+        message = " ".join(str(error).split()).replace(" In bindings string line", " Line")
+        raise UserError(f"{source}: {type(error).__name__}: {message}") from error
+
+
+def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator[str]:
+    """Names of the macros that the user set: shared axes set some for stages that are not run."""
+    texts = list(gin_params)
+    for file in gin_files:
+        path = next((p for p in (Path(file), REPOSITORY / file) if p.is_file()), None)
+        if path is not None and path.resolve().parent not in SHARED_AXES:
+            texts.append(path.read_text(encoding="utf-8"))
+    for text in texts:
+        yield from re.findall(r"^\s*([A-Za-z_]\w*)\s*=", text, flags=re.MULTILINE)
+
+
+def check_bindings(own_macros: set[str]) -> None:
+    """Refuses bindings that nothing reads and required values that are missing, before anything runs."""
+    config = gin._CONFIG
+    reached = _reachable(config, LAUNCH)
+    _check_required(config, reached)
+    _check_types(config, reached)
+    _check_unread(config, reached, own_macros)
+
+
+def _reachable(config: dict, start: str) -> set[Key]:
+    """(scope, selector) of all bindings that a call of `start` can read, through the references in its arguments."""
+    reached: set[Key] = set()
+    todo = [("", start)]
+    while todo:
+        for key in _scopes_of(*todo.pop()):
+            if key not in reached and key in config:
+                reached.add(key)
+                todo += [_key(reference) for reference in _references(config[key])]
+    return reached
+
+
+def _scopes_of(scope: str, selector: str) -> Iterator[Key]:
+    """The bindings that a call in a scope reads: those of the scope and of all around it."""
+    parts = scope.split("/") if scope else []
+    for i in range(len(parts) + 1):
+        yield "/".join(parts[:i]), selector
+
+
+def _references(parameters: dict[str, Any]) -> list[gin.ConfigurableReference]:
+    return [
+        value for value in gin._iterate_flattened_values(parameters) if isinstance(value, gin.ConfigurableReference)
+    ]
+
+
+def _key(reference: gin.ConfigurableReference) -> Key:
+    return "/".join(reference.scoped_selector.split("/")[:-1]), reference.configurable.selector
+
+
+def _check_unread(config: dict, reached: set[Key], own_macros: set[str]) -> None:
+    for key, parameters in config.items():
+        scope, selector = key
+        if selector == "gin.macro":
+            if key not in reached and scope in own_macros:
+                raise UserError(f"Nothing reads the macro {scope}. Correct its name or take it out.")
+            continue
+        names = [f"{scope + '/' if scope else ''}{_short(selector)}.{name}" for name in parameters]
+        if key not in reached:
+            raise UserError(f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.")
+        is_stage = selector != LAUNCH and "workdir" in inspect.signature(gin._REGISTRY[selector].wrapped).parameters
+        for name, instead in SET_FOR_ALL.items():
+            if is_stage and name in parameters:
+                raise UserError(
+                    f"{_short(selector)}.{name} is set by the launcher for all stages. Give {instead} instead."
+                )
+
+
+def _check_required(config: dict, reached: set[Key]) -> None:
+    for scope, selector in [("", LAUNCH), *sorted(reached)]:
+        for name, value in config.get((scope, selector), {}).items():
+            if value is gin.REQUIRED or _is_required_macro(value):
+                flag = {"data_dir": "--data_dir=FOLDER or "}.get((scope or name).lower(), "")
+                binding = scope if selector == "gin.macro" else f"{_short(selector)}.{name}"
+                raise UserError(f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.")
+            for reference in _references({name: value}):
+                if reference.configurable.selector == "gin.macro" and _key(reference) not in config:
+                    raise UserError(
+                        f"{_short(selector)}.{name} reads the macro {_key(reference)[0]}, which nothing sets. "
+                        "Correct its name or give it a value."
+                    )
+
+
+def _is_required_macro(value: Any) -> bool:
+    return isinstance(value, gin.ConfigurableReference) and value.scoped_selector.startswith("gin.REQUIRED")
+
+
+def _check_types(config: dict, reached: set[Key]) -> None:
+    for scope, selector in sorted(reached):
+        function = gin._REGISTRY[selector].wrapped
+        hints = {} if selector == "gin.macro" else typing.get_type_hints(function)
+        for name, value in config[scope, selector].items():
+            while isinstance(value, gin.ConfigurableReference) and value.configurable.selector == "gin.macro":
+                value = config[_key(value)]["value"]
+            if not _fits(value, hints.get(name, Any)):
+                expected = inspect.formatannotation(inspect.signature(function).parameters[name].annotation)
+                raise UserError(f"Expected {_short(selector)}.{name} to be of type {expected}, got {value!r}.")
+            if selector != "gin.macro":
+                ranges.check(f"{scope + '/' if scope else ''}{_short(selector)}.{name}", value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a bound value can be what an annotation says; true where that cannot be told."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, gin.ConfigurableReference):
+        return value.evaluate or hint not in (bool, int, float, str)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if origin is tuple and Ellipsis not in inner:
+        return isinstance(value, (tuple, list)) and len(value) == len(inner) and all(map(_fits, value, inner))
+    if origin in (tuple, collections.abc.Sequence):
+        return isinstance(value, (tuple, list)) and all(_fits(one, inner[0]) for one in value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    if origin in (dict, collections.abc.Mapping):
+        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+    if hint in (bool, str, dict, type(None)):
+        return isinstance(value, hint)
+    return origin is not collections.abc.Callable
+
+
+def _short(selector: str) -> str:
+    """`search.run` for `kdas_tf.stages.search.run`: how people write it."""
+    return ".".join(selector.split(".")[-2:])
+
+
+def bindings_of(stage: Stage) -> dict[str, Any]:
+    """A stage's arguments as bound, macros and references resolved."""
+    return gin.get_bindings(_selector(stage))
+
+
+def settings_of(stage: Stage) -> dict[str, str]:
+    """What decides a stage's result, as text: its bindings and those of the functions that it is given."""
+    config = gin._CONFIG
+
+    def text(value: Any) -> str:
+        if isinstance(value, gin.ConfigurableReference):
+            scope, selector = _key(value)
+            return text(config[scope, selector]["value"]) if selector == "gin.macro" else f"@{value.scoped_selector}"
+        if isinstance(value, (tuple, list)):
+            return f"({', '.join(map(text, value))})"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key!r}: {text(item)}" for key, item in value.items()) + "}"
+        return repr(value)
+
+    return {
+        f"{scope + '/' if scope else ''}{_short(selector)}.{name}": text(value)
+        for scope, selector in sorted(_reachable(config, _selector(stage)))
+        if selector != "gin.macro"
+        for name, value in config[scope, selector].items()
+    }
+
+
+def _selector(stage: Stage) -> str:
+    return f"{inspect.unwrap(stage).__module__}.run"
+
+
+def config_text() -> str:
+    """All bindings as text."""
+    return gin.config_str()
+
+
+def call_launch() -> None:
+    """Calls `kdas_tf.launch.run` with what is bound to it."""
+    gin.get_configurable(LAUNCH)()

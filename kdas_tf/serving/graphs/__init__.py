@@ -1,0 +1,1 @@
+"""Networks as plain graphs of constants, for TensorFlow, ONNX and LiteRT."""

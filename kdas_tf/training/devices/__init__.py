@@ -1,0 +1,1 @@
+"""What runs on several devices and machines."""

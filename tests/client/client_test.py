@@ -1,0 +1,508 @@
+"""The client against servers on real sockets: gRPC with tensorflow-serving-api's service, and REST."""
+
+import contextlib
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+import zlib
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+import urllib3
+
+from kdas_tf.client.client import Client, ServerError, Unavailable
+from kdas_tf.errors import UserError
+from kdas_tf.serving import server_config
+from kdas_tf.serving.embedder import Embedder
+from tests.serving import networks
+
+pytest.importorskip("tensorflow_serving.apis")
+predict_pb2 = pytest.importorskip("tensorflow_serving.apis.predict_pb2")
+from tensorflow_serving.apis import prediction_service_pb2_grpc  # noqa: E402
+
+from tests.serving import servers  # noqa: E402
+
+PHOTOGRAPHS = networks.photographs(7, (40, 20))
+
+
+def chunk(name, content):
+    return len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4)
+
+
+def flat_png(width, height):
+    """A whole PNG file of one colour: a bit a pixel."""
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([1, 0, 0, 0, 0])
+    rows = zlib.compress((b"\x00" * (1 + (width + 7) // 8)) * height, 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+HUGE = flat_png(10_000, 10_000)  # 100 megapixels in some kilobytes
+GOOD = tf.io.encode_jpeg(PHOTOGRAPHS[0]).numpy()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return networks.student()
+
+
+@pytest.fixture(scope="module")
+def root(network, tmp_path_factory):
+    """What the export stage leaves: two models of different widths, and the configuration."""
+    root = tmp_path_factory.mktemp("export")
+    Embedder(network, image_size=networks.SIZE).save(root / "kdas_reid" / "3")
+    narrow = networks.student(channels=4, cells=1, reductions=())
+    Embedder(narrow, image_size=networks.SIZE).save(root / "narrow" / "3")
+    server_config.write_models(root, ["kdas_reid", "narrow"], base_path="/models")
+    server_config.write_batching(root, (1, 2, 4))
+    return root
+
+
+@pytest.fixture(scope="module")
+def ports(root):
+    served = servers.Served(root)
+    with servers.serving_grpc(served) as grpc_port, servers.serving_rest(served) as rest_port:
+        yield served, {"grpc": grpc_port, "http": rest_port}
+
+
+@pytest.fixture
+def served(ports):
+    ports[0].calm()
+    return ports[0]
+
+
+@pytest.fixture(params=["grpc", "http"])
+def address(request, ports):
+    return f"{request.param}://localhost:{ports[1][request.param]}"
+
+
+@pytest.fixture
+def client(address, served):
+    with Client(address, batch_size=4) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def expected(network):
+    resized = tf.image.resize(PHOTOGRAPHS, networks.SIZE, antialias=True)
+    return networks.embeddings(network, tf.clip_by_value(resized, 0, 255))
+
+
+def is_usable(client):
+    """One good request, as after every bad one."""
+    rows = client.embed([GOOD])
+    return rows.shape == (1, 96) and abs(np.linalg.norm(rows) - 1) < 1e-5
+
+
+def test_embeddings_are_those_of_the_network_in_the_order_of_the_images(client, served, expected):
+    contents = [tf.io.encode_png(image).numpy() for image in PHOTOGRAPHS]
+    found = client.embed(contents)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert networks.spread(found) > 1e-3
+    assert served.requests == [{"image_bytes": 4}, {"image_bytes": 3}]
+    np.testing.assert_allclose(client.embed(contents[::-1]), expected[::-1], atol=1e-5)
+
+
+def test_files_bytes_and_arrays_go_together(client, expected, tmp_path):
+    png, jpeg = (tmp_path / name for name in ("a b.png", "b.jpg"))
+    png.write_bytes(tf.io.encode_png(PHOTOGRAPHS[1]).numpy())
+    jpeg.write_bytes(GOOD)
+    found = client.embed([PHOTOGRAPHS[0], png, str(jpeg), png.read_bytes()])
+    np.testing.assert_allclose(found[[0, 1, 3]], expected[[0, 1, 1]], atol=1e-5)
+    assert found[2] @ expected[0] > 0.9  # JPEG loses something
+
+
+def test_grey_images_and_such_with_an_alpha_channel_are_embedded_as_rgb(client):
+    image = PHOTOGRAPHS[0]
+    grey = image[..., :1]
+    alpha = np.concatenate([image, np.full_like(grey, 7)], -1)
+    found = client.embed([grey, grey[..., 0], np.repeat(grey, 3, -1), alpha, image])
+    np.testing.assert_allclose(found[:2], found[[2, 2]], atol=1e-6)
+    np.testing.assert_allclose(found[3], found[4], atol=1e-6)
+    files = client.embed([tf.io.encode_png(pixels).numpy() for pixels in (grey, alpha)])
+    np.testing.assert_allclose(files, found[[0, 3]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("signature", "argument", "value", "reason"),
+    [
+        ("embed_jpeg", "image_bytes", [b"no image"], "Expected the bytes of a JPEG or PNG file"),
+        ("embed_jpeg", "image_bytes", [b""], "Expected the bytes of a JPEG or PNG file"),
+        ("embed_jpeg", "image_bytes", [GOOD[:100]], "JPEG"),
+        ("embed_jpeg", "image_bytes", [GOOD, HUGE], "at most 33554432 pixels"),
+        ("embed_jpeg", "image_bytes", [GOOD] * 5, "Task size 5"),
+        ("embed_jpeg", "images", [GOOD], "does not match signature"),
+        ("embed_png", "image_bytes", [GOOD], "not found"),
+        ("embed", "images", [[[[1, 2]]]], "hape"),
+        ("embed", "images", [[1, 2, 3]], "must be 4-dimensional"),
+    ],
+)
+def test_the_server_refuses_what_no_client_should_send_and_goes_on(client, ports, signature, argument, value, reason):
+    if client.server.startswith("grpc"):
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "kdas_reid", signature
+        dtype = tf.string if isinstance(value[0], bytes) else tf.uint8
+        request.inputs[argument].CopyFrom(tf.make_tensor_proto(value, dtype))
+        with grpc.insecure_channel(client.server.removeprefix("grpc://")) as channel:
+            with pytest.raises(grpc.RpcError) as caught:
+                prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=20)
+            assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
+            message = caught.value.details()
+    else:
+        encoded = [{"b64": servers.base64.b64encode(v).decode()} if isinstance(v, bytes) else v for v in value]
+        body = {"signature_name": signature, "instances": [{argument: v} for v in encoded]}
+        with urllib3.PoolManager() as pool:
+            answer = pool.request("POST", f"{client.server}/v1/models/kdas_reid:predict", json=body)
+            assert answer.status == 400
+            message = answer.json()["error"]
+    assert reason in message
+    assert is_usable(client)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"instances": []}', b'{"instances": [{"b64": "%"}]}'])
+def test_the_rest_server_refuses_a_body_that_is_no_request(body, ports):
+    with urllib3.PoolManager() as pool, Client(f"http://localhost:{ports[1]['http']}") as client:
+        answer = pool.request("POST", f"{client.server}/v1/models/kdas_reid:predict", body=body)
+        assert answer.status == 400 and answer.json()["error"]
+        assert is_usable(client)
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        ([b"no image"], "image 0 is something else or damaged"),
+        ([GOOD, b""], "image 1 is empty"),
+        ([HUGE], "1 to 33,554,432 pixels, but image 0 has 10000 x 10000"),
+        (["/no/such/file.jpg"], "there is no /no/such/file.jpg"),
+        ([os.curdir], r"^Expected a JPEG or PNG file, but \. is a folder or a device"),
+        ([GOOD + bytes(1 << 25)], "at most 33,554,432 bytes"),
+        ([PHOTOGRAPHS[0].astype(np.float32)], r"array 0 is float32 \[40, 20, 3\]"),
+        ([np.zeros((0, 4, 3), np.uint8)], "has 4 x 0"),
+        ([None], "got NoneType at position 0"),
+        ([], "at least one image"),
+        ("photo.jpg", "a list of images"),
+    ],
+)
+def test_what_is_no_photograph_is_refused_before_anything_is_sent(client, served, images, reason):
+    with pytest.raises(UserError, match=reason) as caught:
+        client.embed(images)
+    assert "\n" not in str(caught.value)
+    assert not served.requests
+    assert is_usable(client)
+
+
+def test_a_damaged_file_is_refused_by_the_server_once_and_named(client, served):
+    with pytest.raises(UserError, match=r"refused image 0, image 1: .*(JPEG|jpeg)") as caught:
+        client.embed([GOOD, GOOD[:200]])
+    assert "\n" not in str(caught.value) and "{{node" not in str(caught.value)
+    assert len(served.requests) == 1
+    assert is_usable(client)
+
+
+def test_a_batch_that_is_too_large_for_the_server_is_refused_and_the_size_named(address, served):
+    with Client(address, batch_size=5) as client:
+        with pytest.raises(UserError, match=r"larger than maximum input batch size 4.* smaller batch_size"):
+            client.embed([GOOD] * 5)
+        assert len(served.requests) == 1
+        assert is_usable(client)
+
+
+def test_no_request_has_more_bytes_than_one_file_may_have(address, served):
+    with Client(address, max_bytes=2 * len(GOOD) + 1) as client:
+        assert client.embed([GOOD] * 5).shape == (5, 96)
+    assert [request["image_bytes"] for request in served.requests] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"model": "gates"}, "serves no model 'gates'.*models.config"),
+        ({"version": 2}, "serves no model 'kdas_reid'.*2"),
+        ({"model": "narrow", "width": 96}, "Expected embeddings of 96 numbers, but those of 'narrow' .* have 16"),
+    ],
+)
+def test_another_model_than_the_expected_is_an_error_at_once(address, served, arguments, reason):
+    with Client(address, **arguments) as client, pytest.raises(UserError, match=reason):
+        client.embed([GOOD])
+    assert len(served.requests) == 1
+    with Client(address, width=96, version=3) as client:
+        assert is_usable(client)
+
+
+def test_a_model_that_was_exported_by_something_else_is_said(client, served):
+    loaded = served.models["kdas_reid"]
+    served.models["kdas_reid"] = 3, types.SimpleNamespace(signatures={"serving_default": None})
+    try:
+        with pytest.raises(UserError, match=r"\"embed_jpeg\" not found.*Is it a model that kdas_tf exported\?$"):
+            client.embed([GOOD])
+    finally:
+        served.models["kdas_reid"] = loaded
+    with pytest.raises(UserError, match=r"\)\.$"):  # no such question where the photograph is to blame
+        client.embed([GOOD[:200]])
+    assert is_usable(client)
+
+
+def test_a_server_that_is_down_is_said_and_one_that_comes_back_is_found(served, address):
+    scheme = address.split(":")[0]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with Client(f"{scheme}://127.0.0.1:{port}", retries=2, deadline=30) as client:
+        with pytest.raises(Unavailable, match=r"refused.*tried 3 times") as caught:
+            client.embed([GOOD])
+        assert "\n" not in str(caught.value)
+        found = []
+        with Client(f"{scheme}://127.0.0.1:{port}", retries=30, deadline=30) as patient:
+            thread = threading.Thread(target=lambda: found.append(patient.embed([GOOD])))
+            thread.start()
+            time.sleep(0.3)
+            serving = servers.serving_grpc if scheme == "grpc" else servers.serving_rest
+            with serving(served, port):
+                thread.join()
+                assert is_usable(client)
+        assert found[0].shape == (1, 96)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+def test_a_server_that_is_too_busy_is_asked_again(client, served, code):
+    served.faults = [code] * 2
+    assert is_usable(client)
+    assert len(served.requests) == 3
+    served.faults = [code] * 9
+    with pytest.raises(Unavailable, match=r"told to fail.*tried 5 times"):
+        client.embed([GOOD])
+    assert len(served.requests) == 3 + 5
+    served.calm()
+    assert is_usable(client)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, UserError),
+        (grpc.StatusCode.NOT_FOUND, UserError),
+        (grpc.StatusCode.INTERNAL, ServerError),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, ServerError),
+    ],
+)
+def test_other_errors_are_not_asked_about_again(client, served, code, error):
+    served.faults = [code]
+    with pytest.raises(error):
+        client.embed([GOOD])
+    assert len(served.requests) == 1
+    assert is_usable(client)
+
+
+def test_no_answer_in_time_is_an_error_in_time(address, served):
+    with Client(address, timeout=0.3) as client:
+        served.delay = 5.0
+        since = time.monotonic()
+        with pytest.raises(ServerError, match=r"no answer within 0\.3 s"):
+            client.embed([GOOD])
+        assert time.monotonic() - since < 4
+        served.delay = 0.0
+    with Client(address) as client:
+        assert is_usable(client)
+
+
+def test_retries_and_further_batches_end_with_the_deadline(address, served):
+    served.faults = [grpc.StatusCode.UNAVAILABLE] * 99
+    since = time.monotonic()
+    with Client(address, deadline=0.5, retries=99) as client, pytest.raises(Unavailable, match="until the deadline"):
+        client.embed([GOOD])
+    assert time.monotonic() - since < 5  # 99 retries would take minutes
+    served.calm()
+    served.delay = 0.2
+    with Client(address, deadline=0.5, batch_size=1) as client:
+        with pytest.raises(ServerError, match=r"no answer within|no time is left"):
+            client.embed([GOOD] * 20)
+        assert 1 <= len(served.requests) <= 4
+        served.calm()
+        assert is_usable(client)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda rows: rows[:-1], r"array \[1, 96\] to 2 images"),
+        (lambda rows: rows[:, 0], r"array \[2\] to 2 images"),
+        (lambda rows: rows * np.float32("nan"), "NaN or infinite"),
+    ],
+)
+def test_an_answer_that_would_spoil_a_gallery_is_refused(client, served, change, reason):
+    served.change = change
+    with pytest.raises(ServerError, match=reason):
+        client.embed([GOOD, GOOD])
+    served.calm()
+    assert is_usable(client)
+
+
+def test_a_model_that_changes_between_two_batches_is_noticed(ports, served):
+    loaded = served.models["kdas_reid"][1]
+
+    def change(rows):
+        served.models["kdas_reid"] = 4, loaded  # from the next request on
+        return rows
+
+    served.change = change
+    with Client(f"grpc://localhost:{ports[1]['grpc']}", batch_size=1) as client:
+        with pytest.raises(ServerError, match="changed its model between two requests"):
+            client.embed([GOOD] * 3)
+        served.models["kdas_reid"] = 3, loaded
+        served.calm()
+        assert is_usable(client)
+
+
+def test_both_ways_to_write_a_tensor_are_read(ports, served):
+    with Client(f"grpc://localhost:{ports[1]['grpc']}") as client:
+        content = client.embed([GOOD])
+        served.as_fields = True
+        np.testing.assert_array_equal(client.embed([GOOD]), content)
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_the_other_interfaces_port_is_noticed(ports, scheme):
+    other = {"grpc": "http", "http": "grpc"}[scheme]
+    with (
+        Client(f"{scheme}://127.0.0.1:{ports[1][other]}", retries=0, timeout=5) as client,
+        pytest.raises(ServerError, match=f"{other}://"),
+    ):
+        client.embed([GOOD])
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A web server that knows nothing of models."""
+
+    answer = 404
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.answer)
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"<html>" if self.answer != 200 else b'{"a":1')
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "reason"),
+    [
+        (200, ServerError, "is it TensorFlow Serving"),
+        (301, UserError, "is no TensorFlow Serving.*HTTP 301"),
+        (401, UserError, "does not let this client in.*HTTP 401"),
+        (404, UserError, "is no TensorFlow Serving.*HTTP 404"),
+        (502, ServerError, "HTTP 502"),
+    ],
+)
+def test_another_web_server_is_noticed(answer, error, reason):
+    handler = type("Answering", (Page,), {"answer": answer})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        address = f"http://localhost:{server.server_address[1]}"
+        with Client(address, retries=0) as client, pytest.raises(error, match=reason):
+            client.embed([GOOD])
+        server.shutdown()
+        thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"
+
+
+def answering(listening, parts, seconds):
+    """Answers one connection with parts of bytes, waiting between them, and closes it."""
+    connection, _ = listening.accept()
+    with connection:
+        request = b""
+        while not request.endswith(b"]}"):  # closing before all is read would break the connection off
+            request += connection.recv(1 << 16)
+        with contextlib.suppress(OSError):  # the client has seen enough
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(seconds)
+
+
+@pytest.mark.parametrize(
+    ("parts", "seconds", "error", "reason"),
+    [
+        (
+            [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", *[b" "] * 40],
+            0.05,
+            ServerError,
+            r"no answer within 0\.4 s",
+        ),
+        ([], 0, Unavailable, "closed before an answer"),
+        ([HEAD + b"[["], 0, ServerError, "IncompleteRead"),
+    ],
+)
+def test_an_answer_that_drips_or_breaks_off_is_an_error_in_time(parts, seconds, error, reason):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answering, args=(listening, parts, seconds))
+        thread.start()
+        since = time.monotonic()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with Client(address, retries=0, timeout=0.4) as client, pytest.raises(error, match=reason):
+            client.embed([GOOD])
+        assert time.monotonic() - since < 4
+        thread.join()
+
+
+def test_many_threads_may_use_one_client(client):
+    alone = client.embed(list(PHOTOGRAPHS[:3]))
+    found = [None] * 6
+
+    def ask(i):
+        found[i] = client.embed(list(PHOTOGRAPHS[:3]))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_allclose(found, [alone] * 6, atol=1e-6)
+
+
+WITHOUT = """
+import sys
+for name in ("tensorflow", "tensorflow_serving", "keras", "gin", "kdas_tf.launcher.bindings"):
+    sys.modules[name] = None  # importing it fails
+from kdas_tf.client.client import Client
+with Client(sys.argv[1]) as client:
+    print(client.embed([sys.argv[2]]).shape)
+assert "PIL" not in sys.modules and "matplotlib" not in sys.modules
+"""
+
+
+def test_it_needs_neither_tensorflow_nor_keras_nor_gin(address, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(GOOD)
+    command = [sys.executable, "-c", WITHOUT, address, str(tmp_path / "photo.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("(1, 96)\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["", "localhost:8500", "ftp://localhost", "grpc://", "grpc://localhost:x", "http://localhost:99999",
+     "grpc://localhost:8500/v1", "http://me:secret@localhost", "http://[::1"],
+)  # fmt: skip
+def test_an_address_that_is_none_is_refused(server):
+    with pytest.raises(UserError, match="grpc://localhost:8500"):
+        Client(server)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"timeout": 0}, {"deadline": float("nan")}, {"retries": -1}, {"batch_size": 0}, {"width": 0}, {"model": "a/b"}],
+)
+def test_an_argument_that_cannot_be_is_refused(arguments):
+    with pytest.raises(UserError, match="Expected"):
+        Client("grpc://localhost", **arguments)

@@ -1,0 +1,118 @@
+"""ONNX files against the Keras networks that they were made from, in ONNX Runtime."""
+
+import collections
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from kdas_tf import genotype
+from kdas_tf.errors import UserError
+from kdas_tf.serving.graphs import onnx_files
+from tests.serving import networks
+
+NETWORKS = {
+    "all operations": lambda: networks.student(genotype=networks.ALL, image_size=(64, 32)),
+    "all operations, odd sizes": lambda: networks.student(genotype=networks.ALL, image_size=(75, 37)),
+    "GDAS": lambda: networks.student(genotype=genotype.GDAS_V1),
+    "whole blocks of channels": lambda: networks.student(channels=16),
+    "small images": lambda: networks.student(image_size=(12, 8), stem="cifar"),
+    "ResNet-18": networks.resnet,
+    "ResNet-50": lambda: networks.resnet(50, conv_bias=False, last_stride=1),
+}
+
+
+def size_of(network):
+    return tuple(network.get_config()["image_size"])
+
+
+def written(network, folder):
+    path = folder / "float32.onnx"
+    path.write_bytes(onnx_files.convert(network, size_of(network)))
+    return path
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "ResNet-50")) for n in NETWORKS])
+def test_an_onnx_file_gives_the_networks_embeddings(name, tmp_path):
+    network = NETWORKS[name]()
+    images = networks.photographs(size=size_of(network))
+    expected = networks.embeddings(network, images)
+    assert networks.spread(expected) > 1e-3  # or the comparison would say nothing
+    runner = onnx_files.OnnxRunner(written(network, tmp_path), threads=1)
+    assert runner.image_size == size_of(network)
+    np.testing.assert_allclose(runner(images), expected, atol=1e-5)
+    np.testing.assert_allclose(runner(images[:1]), expected[:1], atol=1e-5)
+
+
+def test_onnx_runtime_keeps_the_maps_of_a_student_in_blocks_of_channels(tmp_path):
+    """Where it does not, it rearranges them, and sums and ReLUs are no longer part of the convolutions."""
+    network = networks.student(channels=32, image_size=(64, 32))
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(written(network, tmp_path)), options)
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    if not any(node.domain == "com.microsoft.nchwc" for node in nodes):
+        pytest.skip("this processor has no blocks of channels in ONNX Runtime")
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    assert all(node.domain == "com.microsoft.nchwc" for node in convolutions)
+    counts = collections.Counter(node.op_type for node in nodes)
+    # In: the two halves of what part_aware spreads. Out: the strips' means, the last map.
+    assert (counts["ReorderInput"], counts["ReorderOutput"]) == (2, 2)
+    # Nodes whose map is needed with and without ReLU, each in one of the three cells, and the rows of part_aware.
+    assert counts["Relu"] <= 12
+    summed = [node for node in convolutions if len(node.input) == 4 and node.input[3]]
+    assert len(summed) >= 4 + 3 + 4 - 1
+
+
+def test_integers_make_a_smaller_file_with_similar_embeddings(tmp_path):
+    network = networks.student(channels=16)
+    images, examples = networks.photographs(), networks.photographs(16, seed=5).astype("float32")
+    content, expected = onnx_files.convert(network, networks.SIZE), networks.embeddings(network, images)
+    path = tmp_path / "int8.onnx"
+    path.write_bytes(onnx_files.quantized(content, examples))
+    assert path.stat().st_size < 0.9 * len(content)  # so small a network is half description
+    others = (expected @ expected.T)[~np.eye(len(expected), dtype=bool)]
+    cosines = (onnx_files.OnnxRunner(path, threads=1)(images) * expected).sum(1)
+    assert cosines.min() > max(0.98, others.max())
+    made = onnx.load(path)
+    integers = {node.output[0] for node in made.graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in made.graph.node if node.op_type == "Conv"]
+    assert convolutions
+    assert all(set(node.input[:2]) <= integers for node in convolutions)
+
+
+def test_int8_without_photographs_is_refused():
+    with pytest.raises(UserError, match="int8 needs photographs to find the ranges"):
+        onnx_files.quantized(b"", [])
+
+
+def test_a_teacher_has_no_onnx_file():
+    with pytest.raises(UserError, match="known to TensorFlow only"):
+        onnx_files.convert(networks.teacher(), (32, 32))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x05no model"])
+def test_what_is_no_model_is_refused_in_one_line(content, tmp_path):
+    path = tmp_path / "float32.onnx"
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"to be a network that gin/export\.gin wrote, but it cannot be loaded"
+    ) as caught:
+        onnx_files.OnnxRunner(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("package", "use"),
+    [
+        ("onnx", lambda: onnx_files.convert(networks.student(), networks.SIZE)),
+        ("onnxruntime", onnx_files.import_runtime),
+    ],
+)
+def test_a_missing_package_is_named(package, use, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=r"pip install '\.\[onnx\]'"):
+        use()
