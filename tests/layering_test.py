@@ -22,7 +22,7 @@ ORDER = (
     "launch",
 )
 BASE = ("errors", "files")  # everything may import these
-FOUNDATION = ("formats", "genotype", "ranges", "schedules")
+FOUNDATION = ("formats", "genotype", "ranges", "schedules", "settings")
 APART = {"data", "space", "losses", "evaluation"}
 MAY_IMPORT_TENSORFLOW = {"data", "training", "serving", "launch"}
 

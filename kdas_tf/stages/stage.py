@@ -1,0 +1,73 @@
+"""What a stage is: a `run` function with a name, a result, and what the launcher must know of it."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from kdas_tf.settings import Job
+
+Source = str | Path
+"""What a stage reads: the name of a stage of the same workdir, or a file from elsewhere."""
+
+
+def _reads_nothing(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One step of a run, with a folder of its own in the workdir.
+
+    Args:
+        name: of the stage, and of its folder.
+        result: file in the folder whose existence says that the stage is finished; it is written last.
+        run: does the work: `run(job, **arguments)`.
+        plan: lines of text for `--dry_run`: `plan(job, identities, **arguments)`; computes and writes nothing.
+        reads: (workdir, arguments) -> what the result depends on beside the arguments; None where that cannot be told,
+            so that the stage is always done.
+        machines: "together" if all machines of a job run the stage, "first" if the first one does it for all, "one"
+            if a job of several machines cannot have it.
+        trains_cells: whether it trains a network of cells, which wants its threads divided in another way.
+        repeatable: whether it may be done again with other arguments; otherwise a result of other arguments is kept
+            and the command refused.
+        grows: whether it looks for itself what is left to do, and is never skipped.
+        may_change: arguments, `name` or `name.field`, that decide what is shown, kept or still to be done, not what
+            comes out.
+        decided_by: what the launcher sets that decides the result: "seed", "precision", "deterministic".
+    """
+
+    name: str
+    result: str
+    run: Callable[..., None]
+    plan: Callable[..., Sequence[str]] | None = None
+    reads: Callable[[Path, Mapping[str, Any]], Sequence[Source] | None] = _reads_nothing
+    machines: Literal["together", "first", "one"] = "first"
+    trains_cells: bool = False
+    repeatable: bool = False
+    grows: bool = False
+    may_change: Collection[str] = ()
+    decided_by: Collection[str] = ("seed", "precision", "deterministic")
+
+    def folder(self, job: Job) -> Path:
+        """The stage's folder."""
+        return job.workdir / self.name
+
+
+Run = TypeVar("Run", bound=Callable[..., None])
+
+
+def stage(name: str, *, result: str, **properties: Any) -> Callable[[Run], Run]:
+    """Makes a `run` function the work of a `Stage`, which is then its attribute `stage`; arguments as in `Stage`."""
+
+    def mark(run: Run) -> Run:
+        run.stage = Stage(name, result, run, **properties)  # type: ignore[attr-defined]
+        return run
+
+    return mark
+
+
+def stage_of(run: Any) -> Stage | None:
+    """The stage whose work a function does, also where gin has wrapped it; None for another function."""
+    return getattr(inspect.unwrap(run), "stage", None) if callable(run) else None
