@@ -1,28 +1,28 @@
 """Runs the stages of a .gin file: `python -m kdas_tf.launch --gin_file=gin/search.gin`.
 
-The only place that knows flags, and with `bindings.py` the only one that knows gin: stages are plain functions with
-keyword-only arguments, which `running.py` runs.
+The only place that knows flags, and with `launcher/bindings.py` the only one that knows gin: stages are plain functions
+of values, which `launcher/running.py` runs.
 """
 
 import contextlib
+import dataclasses
 import gc
-import importlib
 import logging
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from kdas_tf import ranges
 from kdas_tf.errors import PeerLost, Stopped, UserError
 from kdas_tf.launcher import bindings
-from kdas_tf.launcher.bindings import Stage
+from kdas_tf.settings import Job
+from kdas_tf.stages.stage import stage_of
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STOPPED = 75
@@ -31,7 +31,7 @@ STOPPED = 75
 
 def run(
     *,
-    stages: Sequence[Stage],
+    stages: Sequence[Callable[..., None]],
     workdir: str = "runs/search",
     seed: int = 0,
     num_devices: int | None = None,
@@ -43,13 +43,10 @@ def run(
     intra_op_threads: int | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Runs stages in order; one whose result exists is skipped.
-
-    A stage whose module names arguments in `FREE` is never skipped: these say how much of its work is done now, so they
-    may change from one command to the next, and the stage itself looks at what is left.
+    """Runs stages in order; a stage whose result exists is skipped, or done again where its settings may change.
 
     Args:
-        stages: `run` functions of modules in `kdas_tf.stages`.
+        stages: `run` functions of `kdas_tf.stages`, marked by `kdas_tf.stages.stage.stage`.
         workdir: folder of the run; each stage has a folder of its own in it.
         seed: of everything random.
         num_devices: number of GPUs (or logical CPUs) to use; all by default.
@@ -66,41 +63,46 @@ def run(
     Raises:
         UserError: something that was given cannot be used.
     """
-    for stage in stages:
-        if bindings.declared(stage, "RESULT") is None:
-            raise UserError(f"Expected launch.run.stages to list stages, such as [@search.run], got {stage!r}.")
+    known = []
+    for function in stages:
+        stage = stage_of(function)
+        if stage is None:
+            raise UserError(f"Expected launch.run.stages to list stages, such as [@search.run], got {function!r}.")
+        known.append(stage)
     if mixed_precision not in PRECISIONS:
         raise UserError(f"Expected --mixed_precision to be one of {', '.join(PRECISIONS)}, got {mixed_precision!r}.")
-    if keep_checkpoints < 1:
-        raise UserError(f"Expected launch.run.keep_checkpoints of at least 1, got {keep_checkpoints}.")
-    if not image_cache_gb >= 0:
-        raise UserError(f"Expected launch.run.image_cache_gb of at least 0, got {image_cache_gb}.")
     if intra_op_threads is not None and intra_op_threads < 0:
         raise UserError(f"Expected launch.run.intra_op_threads of at least 0, got {intra_op_threads}.")
+    job = Job(
+        workdir=path_of("--workdir", workdir),
+        seed=seed,
+        keep_checkpoints=keep_checkpoints,
+        image_cache_gb=image_cache_gb,
+    )
     with quiet():
-        tensorflow, running = map(importlib.import_module, ("tensorflow", "kdas_tf.launcher.running"))
+        import tensorflow
+
+        from kdas_tf.launcher import running
+        from kdas_tf.training.devices import cluster, strategy, workers
+
         tensorflow.config.list_physical_devices()
-    names = ("cluster", "strategy", "workers")
-    machines, devices, workers = (importlib.import_module(f"kdas_tf.training.devices.{name}") for name in names)
-    cluster = None if dry_run else machines.cluster_of(os.environ)
-    if cluster:
-        running.check_several_machines(stages, mixed_precision)
-    with workers.noticing_lost_workers(cluster is not None):
+    machines = None if dry_run else cluster.cluster_of(os.environ)
+    if machines:
+        running.check_several_machines(known, mixed_precision)
+    with workers.noticing_lost_workers(machines is not None):
         if intra_op_threads is None:
-            cells = any(bindings.declared(stage, "CELLS") for stage in stages)
-            intra_op_threads = devices.threads_for_cells() if cells else 0
-        strategy = devices.make_strategy(
-            num_devices, logical_cpus, mixed_precision, deterministic, cluster, intra_op_threads
+            intra_op_threads = strategy.threads_for_cells() if any(stage.trains_cells for stage in known) else 0
+        devices = strategy.make_strategy(
+            num_devices, logical_cpus, mixed_precision, deterministic, machines, intra_op_threads
         )
-        folder = path_of("--workdir", workdir)
-        common = {"workdir": folder, "seed": seed, "strategy": strategy, "keep_checkpoints": keep_checkpoints}
-        common["image_cache_gb"] = image_cache_gb
+        job = dataclasses.replace(job, strategy=devices)
+        launcher = {"seed": str(seed), "precision": mixed_precision, "deterministic": str(deterministic)}
+        steps = running.steps_of(known, job, launcher)
         if dry_run:
-            for line in running.describe(stages, common):
+            for line in running.describe(steps, job):
                 print(line)
-            return
-        history = f"seed {seed}, {mixed_precision}" + (", deterministic" if deterministic else "")
-        running.run_all(stages, common, running.settings_of_all(stages, history))
+        else:
+            running.run_all(steps, job)
 
 
 @contextlib.contextmanager
@@ -142,7 +144,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("model", None, what, flag_values=values)
     flags.DEFINE_string("embeddings", None, "File of embeddings to judge, an .npz.", flag_values=values)
     what = "Seed of everything random."
-    flags.DEFINE_integer("seed", None, what, lower_bound=0, upper_bound=ranges.SEEDS - 1, flag_values=values)
+    flags.DEFINE_integer("seed", None, what, lower_bound=0, upper_bound=2**32 - 1, flag_values=values)
     flags.DEFINE_integer("num_devices", None, "Number of devices to use; all by default.", flag_values=values)
     flags.DEFINE_integer("logical_cpus", None, "Split the CPU into so many logical devices.", flag_values=values)
     flags.DEFINE_enum("mixed_precision", None, PRECISIONS, "Dtype policy.", flag_values=values)
@@ -235,7 +237,7 @@ def parse_and_run(arguments: Sequence[str]) -> None:
         raise UserError("Expected at least one --gin_file. Try --gin_file=gin/search.gin.")
     with importing():
         with quiet():
-            importlib.import_module("tensorflow")
+            import tensorflow  # noqa: F401
         bindings.parse(gin_files, gin_params, overrides_of(values), stage_arguments_of(values))
     bindings.call_launch()
 

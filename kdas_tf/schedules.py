@@ -1,26 +1,40 @@
-"""Schedules as plain functions of the epoch; stdlib only."""
+"""Schedules as functions of the epoch; standard library only."""
 
+import dataclasses
 import math
 
+from kdas_tf.errors import UserError
 
-def linear_temperature(
-    epoch: float, *, start: float = 2.0, end: float = 0.0, start_epoch: float = 0.0, end_epoch: float = 190.0
-) -> float:
-    """Temperature of the distillation loss (section 3.3.3): falls linearly and then stays.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearTemperature:
+    """Temperature of the distillation loss (section 3.3.3): it falls linearly and then stays.
 
     The abstract lets it end at 1 and the body at 0; `end` says which. A constant temperature has start == end.
 
     Args:
-        epoch: epochs done, fractions allowed.
-        start: temperature until `start_epoch`.
+        start: temperature until `start_epoch`, without unit.
         end: temperature from `end_epoch` on.
         start_epoch: epoch at which it begins to fall.
         end_epoch: epoch at which `end` is reached (section 4.2.1: 190 of 200).
 
-    Returns:
-        The temperature, without unit.
+    Raises:
+        UserError: a number is negative or not finite.
     """
-    return start + (end - start) * _progress(epoch, start_epoch, end_epoch)
+
+    start: float = 2.0
+    end: float = 0.0
+    start_epoch: float = 0.0
+    end_epoch: float = 190.0
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():  # settings.check_range would be a circle of imports
+            if not 0 <= value < math.inf:
+                raise UserError(f"Expected LinearTemperature.{name} to be at least 0, got {value!r}. Correct it.")
+
+    def __call__(self, epoch: float) -> float:
+        """The temperature in an epoch, counted from 0, fractions allowed."""
+        return self.start + (self.end - self.start) * _progress(epoch, self.start_epoch, self.end_epoch)
 
 
 def cosine(epoch: float, *, start: float, end: float, epochs: float) -> float:

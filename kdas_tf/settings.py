@@ -1,14 +1,14 @@
 """What stages are given: frozen values that check themselves when they are made, before anything runs.
 
 A `.gin` file binds each of them once for all stages, and what differs for one stage in that stage's scope:
-`settings.CellNetwork.cells = 4`, `search/settings.CellNetwork.channels = 8`.
+`settings.CellSettings.cells = 4`, `search/settings.CellSettings.channels = 8`.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from kdas_tf.errors import UserError
 from kdas_tf.schedules import cosine
@@ -38,7 +38,7 @@ def check_range(
         UserError: a number is out of the range, or not finite.
     """
     bounds = (("at least", least), ("above", above), ("below", below))
-    expected = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+    expected = " and ".join(f"{word} {bound}" for word, bound in bounds if bound is not None)
     for name in names.split() if isinstance(names, str) else names:
         value = getattr(settings, name)
         for number in value if isinstance(value, (tuple, list)) else (value,):
@@ -46,9 +46,13 @@ def check_range(
                 continue
             small = (least is not None and number < least) or (above is not None and number <= above)
             if small or (below is not None and number >= below) or not math.isfinite(number):
-                raise UserError(
-                    f"Expected {type(settings).__name__}.{name} to be {expected}, got {value!r}. Correct it."
-                )
+                raise UserError(f"Expected {_shown(settings)}.{name} to be {expected}, got {value!r}. Correct it.")
+
+
+def _shown(settings: Any) -> str:
+    """How bindings name the class of a settings object."""
+    kind = type(settings)
+    return getattr(kind, "SHOWN_AS", f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,8 @@ class Job:
         keep_checkpoints: how many of the last checkpoints of a stage are kept.
         image_cache_gb: memory for decoded training images, 10^9 bytes; they are kept if all of them fit.
     """
+
+    SHOWN_AS: ClassVar[str] = "launch.run"
 
     workdir: Path
     seed: int = 0
@@ -81,7 +87,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CellNetwork:
+class CellSettings:
     """The macro structure of a network of cells, the supernet's or a derived network's.
 
     Args:
@@ -107,13 +113,36 @@ class CellNetwork:
         positions = set(self.reductions)
         if len(positions) < len(self.reductions) or not positions <= set(range(self.cells)):
             raise UserError(
-                f"Expected CellNetwork.reductions to be different positions from 0 to {self.cells - 1} (of "
+                f"Expected settings.CellSettings.reductions to be different positions from 0 to {self.cells - 1} (of "
                 f"{self.cells} cells), got {tuple(self.reductions)}. Correct them."
             )
 
     def arguments(self) -> dict[str, Any]:
         """The fields as arguments of a network's constructor."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """The network that is fine-tuned as the teacher.
+
+    Args:
+        name: of a constructor in keras.applications.
+        weights: "imagenet", a file of weights without top, or None.
+        last_stride: stride of a ResNet's last stage, None for the usual 2.
+        arguments: more arguments of the constructor.
+        image_size: (height, width) in pixels that it sees; None for the size of the photographs.
+    """
+
+    name: str = "ResNet50"
+    weights: str | None = "imagenet"
+    last_stride: int | None = None
+    arguments: dict[str, Any] | None = None
+    image_size: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        check_range(self, "last_stride", least=1)
+        check_range(self, "image_size", least=8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

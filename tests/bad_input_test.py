@@ -271,7 +271,7 @@ BEFORE_ANYTHING = [
             (SEARCH, "TEACHER_EPOCHS", "teacher.run.epochs", 0, "at least 1"),
             (SEARCH, "TEACHER_LEARNING_RATE", "teacher.run.learning_rate", -1e-3, "above 0"),
             (SEARCH, "teacher.run.label_smoothing", "teacher.run.label_smoothing", 1.0, "at least 0 and below 1"),
-            (SEARCH, "RENDERED_IDENTITIES", "synthetic.write_dataset.train_identities", 0, "at least 1"),
+            (SEARCH, "RENDERED_IDENTITIES", "synthetic.RenderedPeople.train_identities", 0, "at least 1"),
             (TRAIN, "TRAIN_EPOCHS", "train.run.epochs", 0, "at least 1"),
             (TRAIN, "JUDGE_EVERY", "train.run.judge_every", 0, "at least 1"),
             (TABLE, "table.run.seeds", "table.run.seeds", "(0, -1)", "at least 0"),

@@ -20,15 +20,17 @@ STAGE = """
 import os
 import signal
 from kdas_tf.errors import Stopped
+from kdas_tf.stages.stage import stage
 
-RESULT = "result.txt"
+BEFORE = {"kdas_fake_second": ("kdas_fake_first",)}
 
+@stage(__name__, result="result.txt", PROPERTIES)
 def run(
-    *, workdir, seed, value: int = 1, interrupted: bool = False, terminated: bool = False, full: bool = False,
+    job, *, value: int = 1, shown: int = 0, interrupted: bool = False, terminated: bool = False, full: bool = False,
     inside_c: bool = False
 ):
-    with open(workdir / "calls.txt", "a") as file:
-        file.write(f"{__name__} value {value} seed {seed}\\n")
+    with open(job.workdir / "calls.txt", "a") as file:
+        file.write(f"{__name__} value {value} seed {job.seed}\\n")
     if interrupted:
         raise KeyboardInterrupt
     if full:
@@ -38,8 +40,15 @@ def run(
         raise SystemError("a call returned a result with an exception set") from Stopped()
     if terminated:
         os.kill(os.getpid(), signal.SIGTERM)
-    (workdir / __name__ / RESULT).write_text(str(value))
+    (job.workdir / __name__ / "result.txt").write_text(str(value))
 """
+
+
+def stage_text(**properties):
+    """The text of a module with a stage that only leaves traces."""
+    properties = {"reads": "lambda workdir, arguments: BEFORE.get(__name__, ())", **properties}
+    return STAGE.replace("PROPERTIES", ", ".join(f"{name}={value}" for name, value in properties.items()))
+
 
 GIN_FILE = """
 from __gin__ import dynamic_registration
@@ -62,7 +71,8 @@ def two_stages(tmp_path_factory):
     """Flag of a .gin file with two stages that only leave traces."""
     folder = tmp_path_factory.mktemp("fake_stages")
     for name in ("first", "second"):
-        (folder / f"kdas_fake_{name}.py").write_text(STAGE)
+        shown = "lambda arguments: ('shown',)"
+        (folder / f"kdas_fake_{name}.py").write_text(stage_text(may_change=shown))
     (folder / "two.gin").write_text(GIN_FILE)
     sys.path.insert(0, str(folder))
     yield f"--gin_file={folder / 'two.gin'}"
@@ -96,7 +106,7 @@ def calls(folder):
         ([SEARCH, "--mixed_precision=foo"], "float32|mixed_bfloat16|mixed_float16"),
         ([SEARCH, "--num_devices=99"], "Expected --num_devices of at most 4"),
         ([SEARCH, "--num_devices=0"], "Expected --num_devices to be at least 1, got 0"),
-        ([SEARCH, "--gin_param=launch.run.keep_checkpoints=0"], "launch.run.keep_checkpoints of at least 1, got 0"),
+        ([SEARCH, "--gin_param=launch.run.keep_checkpoints=0"], "launch.run.keep_checkpoints to be at least 1, got 0"),
         ([SEARCH, "--seed=4294967296"], "--seed=4294967296"),
         ([SEARCH, "--gin_param=launch.run.seed=4294967296"], "launch.run.seed to be at least 0 and below 4294967296"),
         ([SEARCH, "--workdir="], "Expected --workdir to be a path that can be used, got '': it is empty"),
@@ -111,8 +121,9 @@ def calls(folder):
         ([TINY], "No stages"),
         ([SEARCH, "--gin_file=gin/data/market1501.gin"], "A value is required for DATA_DIR"),
         ([SEARCH, "--gin_param=search.run.epoch=5"], "doesn't have a parameter named 'epoch'"),
+        ([SEARCH, "--gin_param=search.run.epochs=5"], "search.run.epochs is now search/settings.Fitting.epochs"),
         ([SEARCH, "--gin_param=SEARCH_EPOCH=5"], "Nothing reads the macro SEARCH_EPOCH"),
-        ([SEARCH, "--gin_param=SEARCH_EPOCHS='ten'"], "search.run.epochs to be of type int, got 'ten'"),
+        ([SEARCH, "--gin_param=SEARCH_EPOCHS='ten'"], "search/settings.Fitting.epochs to be of type int, got 'ten'"),
         ([SEARCH, "--gin_param=launch.run.stages='search'"], "launch.run.stages to be of type"),
         ([SEARCH, "--gin_param=launch.run.mixed_precision='foo'"], "Expected --mixed_precision to be one of"),
     ],
@@ -170,10 +181,11 @@ def test_a_stage_with_a_result_is_skipped(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     "flag, change",
     [
-        ("--gin_param=kdas_fake_second.run.value=3", "kdas_fake_second.run.value was 2 and is now 3."),
-        ("--gin_param=kdas_fake_first.run.value=3", "kdas_fake_first.run.value was 1 and is now 3."),
-        ("--seed=1", "the settings of an earlier stage, the seed or the precision have changed."),
-        ("--mixed_precision=mixed_bfloat16", "the settings of an earlier stage, the seed or the precision"),
+        ("--gin_param=kdas_fake_second.run.value=3", "value was 2 and is now 3."),
+        ("--gin_param=kdas_fake_first.run.value=3", "value was 1 and is now 3."),
+        ("--seed=1", "seed was 0 and is now 1."),
+        ("--mixed_precision=mixed_bfloat16", "precision was float32 and is now mixed_bfloat16."),
+        ("--deterministic", "deterministic was False and is now True."),
     ],
 )
 def test_a_changed_command_never_continues_an_old_result(run, flag, change, tmp_path, capfd):
@@ -186,31 +198,99 @@ def test_a_changed_command_never_continues_an_old_result(run, flag, change, tmp_
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
 
 
+def test_a_default_that_is_written_down_or_an_argument_that_only_shows_may_change(run, tmp_path, capfd):
+    run()
+    capfd.readouterr()
+    assert run("--gin_param=kdas_fake_second.run.terminated=False", "--gin_param=kdas_fake_second.run.shown=7") == 0
+    assert capfd.readouterr().out.count("done before") == 2
+
+
+def test_a_default_that_is_another_one_in_the_code_is_noticed(run, tmp_path, capfd, monkeypatch):
+    run()
+    monkeypatch.setitem(sys.modules["kdas_fake_second"].run.__kwdefaults__, "shown", 3)
+    assert run() == 0  # it decides nothing
+    monkeypatch.setitem(sys.modules["kdas_fake_second"].run.__kwdefaults__, "inside_c", 1)
+    assert run() == 2
+    assert "inside_c was False and is now 1." in capfd.readouterr().err
+
+
+def test_a_command_may_do_some_of_the_stages(run, tmp_path):
+    run()
+    (tmp_path / "run" / "kdas_fake_second" / "result.txt").rename(tmp_path / "run" / "kdas_fake_second" / "begun.txt")
+    second = [line for line in GIN_FILE.splitlines() if "first" not in line]
+    (tmp_path / "second.gin").write_text("\n".join([*second, "launch.run.stages = [@kdas_fake_second.run]\n"]))
+    gin.clear_config()
+    assert launch.main([f"--gin_file={tmp_path / 'second.gin'}", ONE_DEVICE, f"--workdir={tmp_path / 'run'}"]) == 0
+    assert calls(tmp_path)[2:] == ["kdas_fake_second value 2 seed 0"]
+
+
 def test_the_stages_after_a_changed_one_that_was_deleted_are_refused_before_it_is_done_again(run, tmp_path, capfd):
     run()
     for path in (tmp_path / "run" / "kdas_fake_first").iterdir():
         path.unlink()
     assert run("--gin_param=kdas_fake_first.run.value=3") == 2
-    assert f"{tmp_path / 'run' / 'kdas_fake_second'} holds a result of other settings" in capfd.readouterr().err
+    error = capfd.readouterr().err
+    assert f"{tmp_path / 'run' / 'kdas_fake_second'} holds a result of other settings" in error
+    assert "kdas_fake_first, which it reads, is now of other settings" in error
     assert len(calls(tmp_path)) == 2
 
 
-def test_a_stage_with_free_arguments_is_never_skipped_and_takes_other_values_of_them(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "kdas_fake_growing.py").write_text(STAGE + "\nFREE = ('value',)\n")
-    (tmp_path / "kdas_fake_last.py").write_text(STAGE)
-    file = tmp_path / "growing.gin"
-    stages = GIN_FILE.replace("kdas_fake_first", "kdas_fake_growing").replace("kdas_fake_second", "kdas_fake_last")
-    file.write_text(stages)
+def test_a_workdir_of_an_older_version_is_refused_in_one_line(run, tmp_path, capfd):
+    folder = tmp_path / "run" / "kdas_fake_first"
+    folder.mkdir(parents=True)
+    (folder / "result.txt").write_text("1")
+    (folder / "settings.json").write_text('{"kdas_fake_first.run.value": "1", "before": "seed 0, float32"}')
+    assert run() == 2
+    error = capfd.readouterr().err
+    assert f"{folder} was begun by an older version of kdas_tf" in error and error.count("\n") == 1
 
-    def run(*flags):
-        gin.clear_config()
-        return launch.main([f"--gin_file={file}", ONE_DEVICE, f"--workdir={tmp_path / 'run'}", *flags])
 
+@pytest.fixture
+def own_stage(tmp_path, monkeypatch):
+    """Runs a stage with properties of its own, and the one after it."""
+
+    def start(name, **properties):
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / f"{name}.py").write_text(stage_text(**properties))
+        (tmp_path / f"{name}_last.py").write_text(stage_text())
+        file = tmp_path / "own.gin"
+        stages = GIN_FILE.replace("kdas_fake_first", name).replace("kdas_fake_second", f"{name}_last")
+        file.write_text(stages)
+
+        def run(*flags):
+            gin.clear_config()
+            return launch.main([f"--gin_file={file}", ONE_DEVICE, f"--workdir={tmp_path / 'run'}", *flags])
+
+        return run
+
+    return start
+
+
+def test_a_stage_that_grows_is_never_skipped_and_refuses_other_arguments_than_those_that_may_change(
+    own_stage, tmp_path
+):
+    run = own_stage("kdas_fake_growing", grows=True, may_change="lambda arguments: ('value',)")
     assert [run(), run(), run("--gin_param=kdas_fake_growing.run.value=7")] == [0, 0, 0]
-    growing, last = "kdas_fake_growing value {} seed 0", "kdas_fake_last value 2 seed 0"
-    assert calls(tmp_path) == [growing.format(1), last, growing.format(1), growing.format(7)]
-    assert run("--gin_param=kdas_fake_growing.run.interrupted=True") == 2  # not one of the free ones
+    own, last = "kdas_fake_growing value {} seed 0", "kdas_fake_growing_last value 2 seed 0"
+    assert calls(tmp_path) == [own.format(1), last, own.format(1), own.format(7)]
+    assert run("--gin_param=kdas_fake_growing.run.inside_c=True") == 2
+
+
+def test_a_repeatable_stage_is_done_again_with_other_arguments_and_not_with_the_same(own_stage, tmp_path):
+    run = own_stage("kdas_fake_repeatable", repeatable=True)
+    assert [run(), run(), run("--gin_param=kdas_fake_repeatable.run.value=7"), run()] == [0, 0, 0, 0]
+    own = [call for call in calls(tmp_path) if "last" not in call]
+    assert own == [f"kdas_fake_repeatable value {value} seed 0" for value in (1, 7, 1)]
+    assert run("--gin_param=kdas_fake_repeatable.run.interrupted=True") == 130
+    assert (
+        run("--gin_param=kdas_fake_repeatable.run.interrupted=True") == 130
+    )  # a result of before does not stand for it
+
+
+def test_a_repeatable_stage_that_reads_from_elsewhere_is_always_done(own_stage, tmp_path):
+    run = own_stage("kdas_fake_outside", repeatable=True, reads="lambda workdir, arguments: None")
+    assert [run(), run()] == [0, 0]
+    assert [call.split()[0] for call in calls(tmp_path)].count("kdas_fake_outside") == 2
 
 
 def test_an_interrupted_stage_says_that_the_same_command_continues(run, tmp_path, capfd):
@@ -270,7 +350,7 @@ def test_a_dry_run_shows_stages_parameters_memory_and_configuration_and_leaves_n
     assert "M trainable parameters" in shown["teacher"][0]
     assert "supernet of 3 cells, C = 4" in shown["search"][0] and "M parameters, at 32x16" in shown["search"][0]
     assert "memory: about" in shown["search"][-1] and " GB " in shown["search"][-1]
-    assert {"CELLS = 3", "search.run.cells = %CELLS", "launch.run.dry_run = True"} <= set(lines)
+    assert {"CELLS = 3", "settings.CellSettings.cells = %CELLS", "launch.run.dry_run = True"} <= set(lines)
     assert not list(tmp_path.iterdir())
 
 

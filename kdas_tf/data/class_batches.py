@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from kdas_tf.data.classes import ClassData
-from kdas_tf.data.pipeline import WHOLE, Share
+from kdas_tf.data.pipeline import WHOLE, BatchShard
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.transforms import check_image_size, resize_antialiased
 from kdas_tf.errors import UserError
@@ -152,7 +152,7 @@ def training_batches(
     start_epoch: int = 0,
     start_step: int = 0,
     epochs: int,
-    share: Share = WHOLE,
+    shard: BatchShard = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
 
@@ -169,7 +169,7 @@ def training_batches(
         start_epoch: first epoch.
         start_step: first step in it.
         epochs: the epoch to stop before.
-        share: makes only these rows, in parts that follow one another; the values below are those of `WHOLE`.
+        shard: makes only these rows, in parts that follow one another; the values below are those of `WHOLE`.
 
     Returns:
         A data set of known length with elements {"image": float32 `[batch, height, width, 3]` in 0..255, "label":
@@ -196,11 +196,11 @@ def training_batches(
         return {"image": augmentation(_decode(content), image_size, item_seed), "label": label}
 
     keys = tf.data.Dataset.range(start_epoch, epochs).flat_map(keys_of).skip(start_step * batch_size)
-    return _batches(keys, item, (epochs - start_epoch) * steps - start_step, batch_size, share)
+    return _batches(keys, item, (epochs - start_epoch) * steps - start_step, batch_size, shard)
 
 
 def validation_batches(
-    images: EncodedImages, *, image_size: tuple[int, int], batch_size: int, share: Share = WHOLE
+    images: EncodedImages, *, image_size: tuple[int, int], batch_size: int, shard: BatchShard = WHOLE
 ) -> tf.data.Dataset:
     """The central part of every image to judge by, once and in order.
 
@@ -210,7 +210,7 @@ def validation_batches(
         images: where they come from.
         image_size: (height, width) in pixels.
         batch_size: images in a batch.
-        share: makes only these rows, in parts that follow one another.
+        shard: makes only these rows, in parts that follow one another.
 
     Returns:
         A data set of {"image", "label", "weight": float32 `[batch]`, 1 or 0}.
@@ -225,20 +225,20 @@ def validation_batches(
         weight = tf.cast(place < images.val_images, tf.float32)
         return {"image": central_part(_decode(content), image_size), "label": label, "weight": weight}
 
-    return _batches(filled.enumerate(), item, steps, batch_size, share)
+    return _batches(filled.enumerate(), item, steps, batch_size, shard)
 
 
 def _batches(
-    keys: tf.data.Dataset, item: Callable[..., Any], steps: int, batch_size: int, share: Share
+    keys: tf.data.Dataset, item: Callable[..., Any], steps: int, batch_size: int, shard: BatchShard
 ) -> tf.data.Dataset:
     """Batches of the items of a data set, or a share of each; keys are cheap, items are not."""
-    rows, part = share.rows(batch_size), share.part(batch_size)
-    if share.workers > 1:
+    rows, part = shard.rows(batch_size), shard.part(batch_size)
+    if shard.workers > 1:
         whole = keys.batch(batch_size, drop_remainder=True)
         keys = whole.map(lambda *columns: tf.nest.map_structure(lambda column: column[rows], columns)).unbatch()
     dataset = keys.map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(part, drop_remainder=True)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps * share.devices)).prefetch(tf.data.AUTOTUNE)
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps * shard.devices)).prefetch(tf.data.AUTOTUNE)
 
 
 def _decode(content: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ from kdas_tf.data.image_cache import ImageCache
 from kdas_tf.data.records import Record
 from kdas_tf.data.sampler import BalancedSampler
 from kdas_tf.errors import UserError
+from kdas_tf.settings import Sampling
 
 Dataset = tf.data.Dataset
 
@@ -26,8 +27,8 @@ _PLANNED_STEPS = 32
 _READ_FILES = max(8, 2 * (os.cpu_count() or 1))
 
 
-class Share(NamedTuple):
-    """What a process makes of every batch: the rows of its own devices, in a part for each of them.
+class BatchShard(NamedTuple):
+    """The rows of every batch that a process makes: those of its own devices, in a part for each of them.
 
     Attributes:
         worker: number of the process.
@@ -59,7 +60,7 @@ class Share(NamedTuple):
         return slice(self.worker * rows, (self.worker + 1) * rows)
 
 
-WHOLE = Share()
+WHOLE = BatchShard()
 """The whole batch in one part."""
 
 
@@ -69,15 +70,13 @@ def balanced_batches(
     indices: Sequence[int] | npt.NDArray,
     *,
     image_size: tuple[int, int],
-    identities_per_batch: int,
-    images_per_identity: int,
-    augmentation: transforms.Augmentation | None,
+    sampling: Sampling,
     seed: int,
     start_epoch: int = 0,
     start_step: int = 0,
     epochs: int,
     cache: ImageCache | None = None,
-    share: Share = WHOLE,
+    shard: BatchShard = WHOLE,
 ) -> tf.data.Dataset:
     """P x K batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
 
@@ -90,15 +89,13 @@ def balanced_batches(
         labels: label of every record, `[records]`.
         indices: the records to sample from, `[chosen]`; for example one half.
         image_size: (height, width) in pixels.
-        identities_per_batch: P.
-        images_per_identity: K.
-        augmentation: called with every batch and what it has drawn for it; None leaves images as they are.
+        sampling: P, K and the augmentation, which draws for every batch and is called with it.
         seed: not negative.
         start_epoch: first epoch.
         start_step: first step in it.
         epochs: the epoch to stop before.
         cache: of the records and of this size, so that no image is decoded twice; it changes nothing in the batches.
-        share: makes only these rows, in parts that follow one another; the values below are those of `WHOLE`.
+        shard: makes only these rows, in parts that follow one another; the values below are those of `WHOLE`.
 
     Returns:
         A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(len(indices), P * K)` less
@@ -115,10 +112,11 @@ def balanced_batches(
     if not 0 <= start_epoch <= epochs:
         raise UserError(f"Expected 0 <= start_epoch <= epochs, but got {start_epoch} and {epochs}. Correct them.")
     labels, indices = np.asarray(labels, np.int32), np.asarray(indices, np.int32)
-    sampler = BalancedSampler(labels[indices], identities_per_batch, images_per_identity, seed)
+    augmentation = sampling.augmentation
+    sampler = BalancedSampler(labels[indices], sampling.identities_per_batch, sampling.images_per_identity, seed)
     all_labels = tf.constant(labels)
     steps = range(start_epoch * sampler.steps_per_epoch + start_step, epochs * sampler.steps_per_epoch)
-    plans = _plans(sampler, indices, augmentation, image_size, steps, share)
+    plans = _plans(sampler, indices, augmentation, image_size, steps, shard)
 
     def batch(index: tf.Tensor, choices: tf.Tensor, image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = image if augmentation is None else augmentation(image, choices)
@@ -129,8 +127,8 @@ def balanced_batches(
     else:
         # One by one, so that all threads decode for the same batch.
         read = _map(plans.unbatch(), lambda index, choices: (index, choices, images.read(index)), _READ_FILES)
-        dataset = _map(read.batch(share.part(sampler.batch_size), drop_remainder=True), batch)
-    return _finish(dataset.apply(tf.data.experimental.assert_cardinality(len(steps) * share.devices)))
+        dataset = _map(read.batch(shard.part(sampler.batch_size), drop_remainder=True), batch)
+    return _finish(dataset.apply(tf.data.experimental.assert_cardinality(len(steps) * shard.devices)))
 
 
 def _plans(
@@ -139,10 +137,10 @@ def _plans(
     augmentation: transforms.Augmentation | None,
     image_size: tuple[int, int],
     steps: range,
-    share: Share,
+    shard: BatchShard,
 ) -> tf.data.Dataset:
     """What each part of each batch shows: positions in the records `[part]`, and choices `[part, any]`."""
-    rows, part = share.rows(sampler.batch_size), share.part(sampler.batch_size)
+    rows, part = shard.rows(sampler.batch_size), shard.part(sampler.batch_size)
 
     def choose(seeds: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         # Not of width 0: TensorFlow 2.21 crashes where it takes such arrays apart.

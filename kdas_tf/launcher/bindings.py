@@ -1,6 +1,7 @@
 """What the launcher does with gin: reads .gin files, refuses what nothing would read, describes what is bound."""
 
 import collections.abc
+import dataclasses
 import functools
 import inspect
 import re
@@ -11,29 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from gin import config as gin
-from kdas_tf import ranges
 from kdas_tf.errors import UserError
+from kdas_tf.launcher import renamed
+from kdas_tf.stages.stage import Stage, stage_of
 
 REPOSITORY = Path(__file__).parents[2]
 SHARED_AXES = tuple(REPOSITORY / "gin" / axis for axis in ("data", "scale", "teacher"))
 LAUNCH = "kdas_tf.launch.run"
-SET_FOR_ALL = {
-    "workdir": "--workdir",
-    "seed": "--seed",
-    "strategy": "--num_devices",
-    "keep_checkpoints": "launch.run.keep_checkpoints",
-    "image_cache_gb": "launch.run.image_cache_gb",
-}
-"""Arguments of stages that the launcher sets, and how people say them."""
 
-Stage = Callable[..., None]
 Key = tuple[str, str]
 """(scope, selector) of a configurable, as gin keeps its bindings."""
-
-
-def declared(stage: Stage, name: str, default: Any = None) -> Any:
-    """What a stage's module says of it, such as `RESULT`; the default where it says nothing."""
-    return getattr(inspect.getmodule(inspect.unwrap(stage)), name, default)
 
 
 def parse(
@@ -89,7 +77,9 @@ def _parse(action: Callable[[], Any], source: str) -> None:
         raise
     except Exception as error:  # gin raises whatever the imported modules and its parser raise
         message = " ".join(str(error).split()).replace(" In bindings string line", " Line")
-        raise UserError(f"{source}: {type(error).__name__}: {message}") from error
+        known = renamed.new_name(f"{message} {source}")
+        hint = f" {known}: correct the name." if known else ""
+        raise UserError(f"{source}: {type(error).__name__}: {message}{hint}") from error
 
 
 def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator[str]:
@@ -112,15 +102,21 @@ def check_bindings(own_macros: set[str]) -> None:
     _check_unread(config, reached, own_macros)
 
 
-def _reachable(config: dict, start: str) -> set[Key]:
-    """(scope, selector) of all bindings that a call of `start` can read, through the references in its arguments."""
+def _reachable(config: dict, start: str, *, unbound: bool = False) -> set[Key]:
+    """(scope, selector) of all bindings that a call of `start` can read, through the references in its arguments.
+
+    Args:
+        config: gin's bindings.
+        start: selector of the function that is called.
+        unbound: also those that nothing is bound to.
+    """
     reached: set[Key] = set()
     todo = [("", start)]
     while todo:
         for key in _scopes_of(*todo.pop()):
-            if key not in reached and key in config:
+            if key not in reached and (key in config or unbound):
                 reached.add(key)
-                todo += [_key(reference) for reference in _references(config[key])]
+                todo += [_key(reference) for reference in _references(config.get(key, {}))]
     return reached
 
 
@@ -151,12 +147,8 @@ def _check_unread(config: dict, reached: set[Key], own_macros: set[str]) -> None
         names = [f"{scope + '/' if scope else ''}{_short(selector)}.{name}" for name in parameters]
         if key not in reached:
             raise UserError(f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.")
-        is_stage = selector != LAUNCH and "workdir" in inspect.signature(gin._REGISTRY[selector].wrapped).parameters
-        for name, instead in SET_FOR_ALL.items():
-            if is_stage and name in parameters:
-                raise UserError(
-                    f"{_short(selector)}.{name} is set by the launcher for all stages. Give {instead} instead."
-                )
+        if stage_of(gin._REGISTRY[selector].wrapped) and "job" in parameters:
+            raise UserError(f"{_short(selector)}.job is set by the launcher for all stages. Take it out.")
 
 
 def _check_required(config: dict, reached: set[Key]) -> None:
@@ -187,9 +179,8 @@ def _check_types(config: dict, reached: set[Key]) -> None:
                 value = config[_key(value)]["value"]
             if not _fits(value, hints.get(name, Any)):
                 expected = inspect.formatannotation(inspect.signature(function).parameters[name].annotation)
-                raise UserError(f"Expected {_short(selector)}.{name} to be of type {expected}, got {value!r}.")
-            if selector != "gin.macro":
-                ranges.check(f"{scope + '/' if scope else ''}{_short(selector)}.{name}", value)
+                binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
+                raise UserError(f"Expected {binding} to be of type {expected}, got {value!r}.")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -219,35 +210,104 @@ def _short(selector: str) -> str:
     return ".".join(selector.split(".")[-2:])
 
 
-def bindings_of(stage: Stage) -> dict[str, Any]:
-    """A stage's arguments as bound, macros and references resolved."""
-    return gin.get_bindings(_selector(stage))
+def arguments_of(stage: Stage) -> dict[str, Any]:
+    """All arguments of a stage's `run` but the job: what is bound, and defaults.
+
+    Raises:
+        UserError: a value is missing, or refuses to be made of what is bound to it.
+    """
+    settings_of(stage)  # names a value that is missing, which Python's own error would not
+    try:
+        bound = gin.get_bindings(_selector(stage))
+    except UserError as error:
+        raise UserError(f"{stage.name}: {str(error).split('  In call to configurable')[0].strip()}") from error
+    parameters = list(inspect.signature(stage.run).parameters.values())[1:]
+    arguments = {parameter.name: bound.get(parameter.name, parameter.default) for parameter in parameters}
+    if stage.check is not None:
+        stage.check(**arguments)
+    return arguments
+
+
+def check_arguments() -> None:
+    """Makes the values of every stage that can be reached, also of those that another stage is given.
+
+    Raises:
+        UserError: a value is missing or out of its range.
+    """
+    for _, selector in sorted(_reachable(gin._CONFIG, LAUNCH, unbound=True)):
+        stage = stage_of(gin._REGISTRY[selector].wrapped)
+        if stage is not None:
+            arguments_of(stage)
 
 
 def settings_of(stage: Stage) -> dict[str, str]:
-    """What decides a stage's result, as text: its bindings and those of the functions that it is given."""
-    config = gin._CONFIG
+    """The resolved values of a stage's arguments as text, defaults included, and those of the values they are made of.
 
-    def text(value: Any) -> str:
-        if isinstance(value, gin.ConfigurableReference):
-            scope, selector = _key(value)
-            return text(config[scope, selector]["value"]) if selector == "gin.macro" else f"@{value.scoped_selector}"
-        if isinstance(value, (tuple, list)):
-            return f"({', '.join(map(text, value))})"
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{key!r}: {text(item)}" for key, item in value.items()) + "}"
-        return repr(value)
+    Example:
+        {"sampling": "@settings.Sampling", "sampling.images_per_identity": "2", "rematerialize": "False"}
 
-    return {
-        f"{scope + '/' if scope else ''}{_short(selector)}.{name}": text(value)
-        for scope, selector in sorted(_reachable(config, _selector(stage)))
-        if selector != "gin.macro"
-        for name, value in config[scope, selector].items()
-    }
+    Raises:
+        UserError: a value is missing.
+    """
+    return dict(_resolved(_selector(stage), "", "", leave_out="job"))
+
+
+def _resolved(selector: str, scope: str, prefix: str, leave_out: str = "") -> Iterator[tuple[str, str]]:
+    """(name, text) of the arguments of a configurable that is called in a scope."""
+    function = gin._REGISTRY[selector].wrapped
+    bound: dict[str, Any] = {}
+    for key in _scopes_of(scope, selector):
+        bound |= gin._CONFIG.get(key, {})
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == leave_out or parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
+            continue
+        if name in bound:
+            yield from _described(prefix + name, bound[name])
+        elif parameter.default is not inspect.Parameter.empty:
+            yield from _described(prefix + name, parameter.default)
+        elif inspect.isclass(function) or stage_of(function):  # others get the rest from who calls them
+            binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
+            raise UserError(f"A value is required for {binding}. Give --gin_param='{binding}=VALUE'.")
+
+
+def _described(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """(name, text) of a value and of what it is made of."""
+    if isinstance(value, gin.ConfigurableReference):
+        scope, selector = _key(value)
+        if selector == "gin.macro":
+            yield from _described(name, gin._CONFIG[scope, selector]["value"])
+            return
+        inner = stage_of(value.configurable.wrapped) is not None
+        yield name, f"@{_short(selector)}"
+        yield from _resolved(selector, scope, f"{name}.", leave_out="job" if inner else "")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield name, f"@{_short(f'{type(value).__module__}.{type(value).__qualname__}')}"
+        for field in dataclasses.fields(value):
+            yield from _described(f"{name}.{field.name}", getattr(value, field.name))
+    elif isinstance(value, (tuple, list, dict)):
+        items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+        if any(isinstance(item, (gin.ConfigurableReference, tuple, list, dict)) for _, item in items):
+            for key, item in items:
+                yield from _described(f"{name}.{key}", item)
+        else:
+            yield (
+                name,
+                ", ".join(f"{key}: {_text(item)}" if isinstance(value, dict) else _text(item) for key, item in items),
+            )
+    elif callable(value):
+        yield name, f"@{_short(f'{value.__module__}.{value.__qualname__}')}"
+    else:
+        yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    """A plain value; 1 and 1.0 are the same."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return repr(int(value) if whole else value)
 
 
 def _selector(stage: Stage) -> str:
-    return f"{inspect.unwrap(stage).__module__}.run"
+    return f"{stage.run.__module__}.{stage.run.__name__}"
 
 
 def config_text() -> str:

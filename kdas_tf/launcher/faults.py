@@ -7,8 +7,12 @@ from typing import Any
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
-BATCH = ("identities_per_batch", "batch_size", "images_per_identity", "channels")
-"""Arguments of stages on which memory depends, the first to be lowered first."""
+SIZES = (
+    ("sampling", "Sampling", "identities_per_batch"),
+    ("sampling", "Sampling", "images_per_identity"),
+    ("network", "CellSettings", "channels"),
+)
+"""(argument of a stage, class, field) on which memory depends, the first to be lowered first."""
 
 
 def explain(error: BaseException, stage: str, arguments: Mapping[str, Any]) -> str | None:
@@ -45,11 +49,13 @@ def explain(error: BaseException, stage: str, arguments: Mapping[str, Any]) -> s
 def _out_of_memory(text: str, stage: str, arguments: Mapping[str, Any]) -> str:
     shape = re.search(r"shape ?\[[\d,]*\]", text)
     failed = f" (the last request: {shape.group()})" if shape else ""
-    for name in BATCH:
-        value = arguments.get(name)
+    sizes = [
+        (f"{stage}/settings.{owner}.{field}", getattr(arguments.get(name), field, None)) for name, owner, field in SIZES
+    ]
+    for binding, value in [(f"{stage}.run.batch_size", arguments.get("batch_size")), *sizes]:
         if isinstance(value, int) and value >= 4:
             lower = (
-                f"Lower {stage}.run.{name} from {value} to {value // 2}: nearly all of the memory is activations, "
+                f"Lower {binding} from {value} to {value // 2}: nearly all of the memory is activations, "
                 "which halve with it. It changes the run, so choose a new --workdir; "
             )
             break

@@ -1,37 +1,99 @@
-"""Remembers with which settings a stage was run, so that a changed command never continues an old result."""
+"""Remembers what decided a stage's result, so that a changed command never continues or reuses an old one.
 
-from collections.abc import Mapping
+What decides a result: the resolved values of the stage's arguments, of the launcher's those that the stage names, and
+the identity of what it reads. The identity of an earlier stage's result is what decided that one. What else a command
+runs decides nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
+from kdas_tf.stages.stage import Source, Stage
 
 FILE = "settings.json"
+FORMAT = 2
+"""Of `FILE`; 1 held bindings without defaults, and a hash over all that the command ran before."""
+
+Record = dict[str, Any]
+"""What `FILE` holds: `arguments`, `launcher` and `reads`, {name: text} each."""
 
 
-def check_unchanged(folder: Path, settings: Mapping[str, str]) -> None:
-    """Compares a stage's settings with those it was begun with.
+def records_of(
+    stages: Sequence[tuple[Stage, Mapping[str, Any], Mapping[str, str]]], workdir: Path, launcher: Mapping[str, str]
+) -> dict[str, Record]:
+    """What decides the results of the stages of a command.
 
     Args:
-        folder: of the stage.
-        settings: {name: value as text}.
+        stages: each with its arguments as values and as resolved texts, in their order.
+        workdir: folder of the run.
+        launcher: {name: text} of what the launcher sets: "seed", "precision", "deterministic".
+
+    Returns:
+        {stage: record}.
 
     Raises:
-        UserError: they differ; the message names what did.
+        UserError: a stage reads what an older version wrote.
+    """
+    records: dict[str, Record] = {}
+    for stage, arguments, texts in stages:
+        free = tuple(stage.may_change(arguments))
+        deciding = {
+            name: text
+            for name, text in texts.items()
+            if not any(name == each or name.startswith(f"{each}.") for each in free)
+        }
+        sources = stage.reads(workdir, arguments)
+        records[stage.name] = {
+            "format": FORMAT,
+            "arguments": deciding,
+            "launcher": {name: launcher[name] for name in stage.decided_by},
+            "reads": None if sources is None else {str(each): _identity(each, workdir, records) for each in sources},
+        }
+    return records
+
+
+def _identity(source: Source, workdir: Path, records: Mapping[str, Record]) -> str:
+    if isinstance(source, Path):
+        return files.sha256(source) if source.is_file() else "no file"
+    record = records.get(source) or read(workdir / source)
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def read(folder: Path) -> Record | None:
+    """What decided the result in a stage's folder; None where that is not known.
+
+    Raises:
+        UserError: an older version of this package wrote it.
+    """
+    try:
+        record = files.read_json(folder / FILE)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or not record:
+        return None
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{folder} was begun by an older version of kdas_tf, whose results are not continued. Choose another "
+            "--workdir, or delete that folder to do the stage again."
+        )
+    return record
+
+
+def check_unchanged(folder: Path, record: Record) -> None:
+    """Compares what decides a stage's result with what decided the one in its folder.
+
+    Raises:
+        UserError: they differ; the message names what does.
     """
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}:
         return  # begun, but nothing came of it
-    try:
-        before = dict(files.read_json(folder / FILE))
-    except (OSError, ValueError, TypeError):
-        return
-    changes = [
-        f"{name} was {before.get(name, 'not set')} and is now {settings.get(name, 'not set')}"
-        for name in sorted(set(before) | set(settings))
-        if before.get(name) != settings.get(name) and name != "before"
-    ]
-    if not changes and before.get("before") != settings.get("before"):
-        changes = ["the settings of an earlier stage, the seed or the precision have changed"]
+    before = read(folder)
+    changes = [] if before is None else _changes(before, record)
     if changes:
         raise UserError(
             f"{folder} holds a result of other settings: {'; '.join(changes)}. Choose another --workdir, or delete "
@@ -39,14 +101,32 @@ def check_unchanged(folder: Path, settings: Mapping[str, str]) -> None:
         )
 
 
-def remember(folder: Path, settings: Mapping[str, str]) -> None:
-    """Writes the settings a stage is begun with."""
+def _changes(before: Record, now: Record) -> list[str]:
+    changes = []
+    for part in ("arguments", "launcher"):
+        old, new = before.get(part) or {}, now[part]
+        changes += [
+            f"{name} was {old.get(name, 'not set')} and is now {new.get(name, 'not set')}"
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
+        ]
+    old, new = before.get("reads") or {}, now["reads"] or {}
+    for name in sorted({*old, *new}):
+        if name not in old or name not in new:
+            changes.append(f"it {'now reads' if name in new else 'no longer reads'} {name}")
+        elif old[name] != new[name]:
+            changes.append(f"{name}, which it reads, is now of other settings")
+    return changes
+
+
+def remember(folder: Path, record: Record) -> None:
+    """Writes what decides the result that a stage begins to make."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / FILE, settings)
+    files.write_json(folder / FILE, record)
 
 
 def forget(folder: Path) -> None:
-    """Removes what `remember` wrote, where nothing came of the stage."""
+    """Removes what `remember` wrote, if nothing came of the stage."""
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}:
         (folder / FILE).unlink(missing_ok=True)
         folder.rmdir()

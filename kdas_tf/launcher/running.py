@@ -1,44 +1,73 @@
 """Runs stages in order in a workdir, which belongs to one job meanwhile."""
 
 import contextlib
-import hashlib
-import inspect
+import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdas_tf.errors import UserError
-from kdas_tf.launcher import bindings, faults, lock
-from kdas_tf.launcher.bindings import Stage, declared
-from kdas_tf.launcher.guard import check_unchanged, forget, remember
+from kdas_tf.launcher import bindings, faults, guard, lock
+from kdas_tf.settings import Job
+from kdas_tf.stages.stage import Stage
 from kdas_tf.training.devices import workers
 
 
-def run_all(stages: Sequence[Stage], common: dict[str, Any], settings: dict[str, dict[str, str]]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A stage of a command.
+
+    Args:
+        stage: what is done.
+        arguments: of its `run`.
+        record: what decides its result.
+    """
+
+    stage: Stage
+    arguments: Mapping[str, Any]
+    record: guard.Record
+
+
+def steps_of(stages: Sequence[Stage], job: Job, launcher: Mapping[str, str]) -> list[Step]:
+    """The steps of a command, with all values made and checked.
+
+    Args:
+        stages: in their order.
+        job: what the launcher sets for all stages.
+        launcher: what it sets as texts, as in `guard.records_of`.
+
+    Raises:
+        UserError: a value is missing or out of its range, or an older version wrote what a stage reads.
+    """
+    bindings.check_arguments()
+    given = [(stage, bindings.arguments_of(stage), bindings.settings_of(stage)) for stage in stages]
+    records = guard.records_of(given, job.workdir, launcher)
+    return [Step(stage, arguments, records[stage.name]) for stage, arguments, _ in given]
+
+
+def run_all(steps: Sequence[Step], job: Job) -> None:
     """Runs stages in order, in a workdir that belongs to this job meanwhile."""
-    folder, first = common["workdir"], workers.writes(common["strategy"])
     with contextlib.ExitStack() as held:
 
         def begin():
-            for stage in stages:  # all of them before anything is written
-                check_unchanged(folder / stage_name(stage), settings[stage_name(stage)])
+            for step in steps:  # all of them before anything is written
+                _check_unchanged(step, job)
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(lock.holding(folder))
-                (folder / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
+                job.workdir.mkdir(parents=True, exist_ok=True)
+                held.enter_context(lock.holding(job.workdir))
+                (job.workdir / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
             except OSError as error:
                 raise UserError(
-                    f"Expected --workdir={folder} to be a folder that can be written to: {error.strerror}."
+                    f"Expected --workdir={job.workdir} to be a folder that can be written to: {error.strerror}."
                 ) from error
 
-        if not first:
+        if not workers.writes(job.strategy):
             print("started; what the job does is printed by its first worker", flush=True)
             held.enter_context(contextlib.redirect_stdout(held.enter_context(open(os.devnull, "w"))))
-        workers.by_first(common["strategy"], begin)
-        for stage in stages:
-            run_stage(stage, folder, settings[stage_name(stage)], common)
+        workers.run_on_first_worker(job.strategy, begin)
+        for step in steps:
+            run_step(step, job)
 
 
 def check_several_machines(stages: Sequence[Stage], mixed_precision: str) -> None:
@@ -48,9 +77,9 @@ def check_several_machines(stages: Sequence[Stage], mixed_precision: str) -> Non
         UserError: a stage is for one machine, or its numbers are float16.
     """
     for stage in stages:
-        if declared(stage, "ONE_MACHINE"):
+        if stage.machines == "one":
             raise UserError(
-                f"Expected stages that several machines can share, got {stage_name(stage)}. Run it on one machine; or "
+                f"Expected stages that several machines can share, got {stage.name}. Run it on one machine; or "
                 "on several, each with a workdir and a part of the work of its own."
             )
     if mixed_precision == "mixed_float16":
@@ -60,96 +89,77 @@ def check_several_machines(stages: Sequence[Stage], mixed_precision: str) -> Non
         )
 
 
-def run_stage(stage: Stage, folder: Path, settings: dict[str, str], common: dict[str, Any]) -> None:
-    """Runs one stage, or says that it was done before; with several machines, what they see of it is the first one's.
-
-    A stage whose module says `TOGETHER` is run by all of them, the others by the first alone.
-    """
-    strategy, name = common["strategy"], stage_name(stage)
-    result = folder / name / str(declared(stage, "RESULT"))
-    done = workers.all_values(strategy, [result.exists()])[0, 0]
-    if done and not free_arguments(stage):
-        print(f"{name}: done before, {result}", flush=True)
+def run_step(step: Step, job: Job) -> None:
+    """Runs one stage, or says that it was done before; several machines see what the first of them sees."""
+    stage, result = step.stage, step.stage.folder(job) / step.stage.result
+    if workers.all_values(job.strategy, [_is_done(step, job)])[0, 0]:
+        print(f"{stage.name}: done before, {result}", flush=True)
         return
     started = time.monotonic()
-    if declared(stage, "TOGETHER"):
-        workers.by_first(strategy, lambda: begin_stage(stage, folder, settings))
-        do_stage(stage, folder, common)
-        workers.by_first(strategy, lambda: None)  # the others wait for what the first one still writes
+    if stage.machines == "together":
+        workers.run_on_first_worker(job.strategy, lambda: _begin(step, job))
+        _do(step, job)
+        workers.run_on_first_worker(job.strategy, lambda: None)  # the others wait for what the first one still writes
     else:
 
         def alone():
-            begin_stage(stage, folder, settings)
-            do_stage(stage, folder, {**common, "strategy": workers.alone(strategy)})
+            _begin(step, job)
+            _do(step, dataclasses.replace(job, strategy=workers.alone(job.strategy)))
 
-        workers.by_first(strategy, alone)
-    if not workers.writes(strategy):
+        workers.run_on_first_worker(job.strategy, alone)
+    if not workers.writes(job.strategy):
         workers.wait_for(result)
-    print(f"{name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
+    print(f"{stage.name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
 
 
-def begin_stage(stage: Stage, folder: Path, settings: dict[str, str]) -> None:
+def _is_done(step: Step, job: Job) -> bool:
+    """Whether the stage has nothing to do: its result is there, and of the same settings where others may follow."""
+    folder = step.stage.folder(job)
+    if step.stage.grows or not (folder / step.stage.result).exists():
+        return False
+    return not step.stage.repeatable or (step.record["reads"] is not None and guard.read(folder) == step.record)
+
+
+def _check_unchanged(step: Step, job: Job) -> None:
+    if not step.stage.repeatable:
+        guard.check_unchanged(step.stage.folder(job), step.record)
+
+
+def _begin(step: Step, job: Job) -> None:
     """Writes down how a stage is begun."""
-    check_unchanged(folder / stage_name(stage), settings)  # again: the lock may have been another process's before
+    _check_unchanged(step, job)  # again: the lock may have been another process's before
+    folder = step.stage.folder(job)
     try:
-        remember(folder / stage_name(stage), settings)
+        if step.stage.repeatable:  # a command that is stopped must not leave the result of another one
+            (folder / step.stage.result).unlink(missing_ok=True)
+        guard.remember(folder, step.record)
     except OSError as error:
-        raise UserError(faults.explain(error, stage_name(stage), {}) or str(error)) from error
+        raise UserError(faults.explain(error, step.stage.name, {}) or str(error)) from error
 
 
-def do_stage(stage: Stage, folder: Path, common: dict[str, Any]) -> None:
+def _do(step: Step, job: Job) -> None:
     """Runs one stage; faults of the machine are said in words."""
-    name = stage_name(stage)
+    stage = step.stage
     try:
-        stage(**accepted(stage, common))
+        stage.run(job, **step.arguments)
     except Exception as error:
-        if workers.writes(common["strategy"]):
-            forget(folder / name)
-        defaults = {name: parameter.default for name, parameter in inspect.signature(stage).parameters.items()}
-        line = faults.explain(error, name, {**defaults, **bindings.bindings_of(stage)})
+        if workers.writes(job.strategy):
+            guard.forget(stage.folder(job))
+        line = faults.explain(error, stage.name, step.arguments)
         if line is None or isinstance(error, UserError):
             raise
         raise UserError(line) from error
 
 
-def settings_of_all(stages: Sequence[Stage], history: str) -> dict[str, dict[str, str]]:
-    """What decides each stage's result: what is bound for it, and what came before it."""
-    settings = {}
-    for stage in stages:
-        free = {f"{stage_name(stage)}.run.{argument}" for argument in free_arguments(stage)}
-        bound = {name: value for name, value in bindings.settings_of(stage).items() if name not in free}
-        settings[stage_name(stage)] = {**bound, "before": history}
-        history = hashlib.sha256(str(settings[stage_name(stage)]).encode()).hexdigest()
-    return settings
-
-
-def free_arguments(stage: Stage) -> tuple[str, ...]:
-    """Arguments of a stage that decide how much of it is done, not what comes out; most stages have none."""
-    return declared(stage, "FREE", ())
-
-
-def describe(stages: Sequence[Stage], common: dict[str, Any]) -> Iterator[str]:
+def describe(steps: Sequence[Step], job: Job) -> Iterator[str]:
     """Yields the lines that `--dry_run` prints."""
-    yield "Stages: " + ", ".join(stage_name(stage) for stage in stages)
+    yield "Stages: " + ", ".join(step.stage.name for step in steps)
     identities = None
-    for stage in stages:
-        arguments = {**bindings.bindings_of(stage), **common}
-        count_identities, plan = declared(stage, "count_identities"), declared(stage, "plan")
-        if count_identities:
-            identities = count_identities(settings=bindings.settings_of(stage), **arguments)
-        for line in plan(num_identities=identities, **arguments) if plan else ():
-            yield f"  {stage_name(stage)}: {line}"
+    for step in steps:
+        if step.stage.identities is not None:
+            identities = step.stage.identities(job, **step.arguments)
+        for line in step.stage.plan(job, identities, **step.arguments) if step.stage.plan else ():
+            yield f"  {step.stage.name}: {line}"
     yield f"Training identities: {identities}"
     yield "Configuration:"
     yield bindings.config_text()
-
-
-def accepted(stage: Stage, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that a stage has."""
-    parameters = inspect.signature(stage).parameters
-    return {name: value for name, value in arguments.items() if name in parameters}
-
-
-def stage_name(stage: Stage) -> str:
-    """A stage's name, which is its module's and its folder's."""
-    return inspect.unwrap(stage).__module__.rsplit(".", 1)[-1]

@@ -80,3 +80,19 @@ def make(
         stem=stem,
         drop_path=drop_path,
     )
+
+
+def check(architecture: str) -> None:
+    """Refuses an architecture that is none, without making it.
+
+    Raises:
+        UserError: there is no such name or file, or the file holds no genotype.
+    """
+    if architecture in NAMES or architecture.startswith(TEACHER):
+        return
+    if not Path(architecture).is_file():
+        raise UserError(
+            f"Expected an architecture to be one of {', '.join(NAMES)}, a genotype.json file, or {TEACHER}NAME with "
+            f"the name of a backbone of keras.applications, got {architecture!r}."
+        )
+    genotype.load(architecture)

@@ -7,7 +7,7 @@ from kdas_tf.genotype import INPUTS, NODES
 from kdas_tf.models.cells import cell_plan, edges_from
 from kdas_tf.models.stem import STEMS
 
-_BYTES = 4  # float32
+_BYTES = 4  # weights and what goes with them are float32
 
 PROGRAM_BYTES = 620_000_000
 GRAPH_BYTES_PER_CELL = 120_000_000
@@ -20,16 +20,17 @@ _COPIES = 4
 """Of the parameters: value, gradient, momentum and one in passing."""
 
 
-def search_bytes(batch_size: int, parameters: int, *, cells: int, **network: Any) -> int:
+def search_bytes(batch_size: int, parameters: int, *, cells: int, bytes_per_number: int = 4, **network: Any) -> int:
     """Estimates the memory of a process that searches, in bytes, without data and teacher.
 
     Args:
         batch_size: images of one replica.
         parameters: of the supernet.
         cells: number of cells.
+        bytes_per_number: of an activation; 4 in float32, 2 in mixed precision.
         **network: as in `search_step_bytes`.
     """
-    step = search_step_bytes(batch_size, cells=cells, **network)
+    step = search_step_bytes(batch_size, cells=cells, bytes_per_number=bytes_per_number, **network)
     return PROGRAM_BYTES + GRAPH_BYTES_PER_CELL * cells + _BYTES * _COPIES * parameters + step
 
 
@@ -43,6 +44,7 @@ def search_step_bytes(
     stem: str = "inet4",
     partial_channels: int = 1,
     rematerialize: bool = False,
+    bytes_per_number: int = 4,
 ) -> int:
     """Estimates the activations that one step of the supernet keeps for its backward pass, in bytes.
 
@@ -62,6 +64,7 @@ def search_step_bytes(
         stem: one of `kdas_tf.models.stem.STEMS`.
         partial_channels: K of the supernet.
         rematerialize: whether the supernet does.
+        bytes_per_number: of an activation; 4 in float32, 2 in mixed precision.
     """
     _, height, width, _ = STEMS[stem](channels).compute_output_shape((batch_size, *image_size, 3))
     edges = len(edges_from(0))
@@ -76,8 +79,8 @@ def search_step_bytes(
         passing.append(_PASSING * stack * inner // partial_channels)
         outputs.append(NODES * inner)
     if rematerialize:
-        return _BYTES * (sum(outputs) + max(map(sum, zip(kept, passing, strict=True))))
-    return _BYTES * (sum(kept) + max(passing))
+        return bytes_per_number * (sum(outputs) + max(map(sum, zip(kept, passing, strict=True))))
+    return bytes_per_number * (sum(kept) + max(passing))
 
 
 def _kept_by_a_cell(outer: int, inner: int, reduction: bool, partial_channels: int) -> int:

@@ -1,15 +1,14 @@
 """The rows of the ablation: which networks it compares, under which names, and what the paper measured of them."""
 
-import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kdas_tf import genotype, schedules
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation.comparison import NUMBERS, Numbers
 from kdas_tf.models import baselines
+from kdas_tf.schedules import LinearTemperature
 
 Temperature = Callable[[float], float]
 
@@ -18,14 +17,12 @@ RANDOM = "random"
 TRAINED = "train_"
 """What the names of the second table's rows begin with."""
 
-HAND_MADE = ("ResNet18", "ResNet34", "ResNet50", "DARTS_V2", "GDAS_V1", "AUTO_REID")
-
-LABELS: Temperature = functools.partial(schedules.linear_temperature, start=0.0)
-CONSTANT: Temperature = functools.partial(schedules.linear_temperature, end=2.0)
+LABELS: Temperature = LinearTemperature(start=0.0)
+CONSTANT: Temperature = LinearTemperature(end=2.0)
 SEARCH_TEMPERATURES: Mapping[str, Temperature] = {
     "baseline": LABELS,
     "constant": CONSTANT,
-    "dynamic": schedules.linear_temperature,
+    "dynamic": LinearTemperature(),
 }
 TRAIN_TEMPERATURES: Mapping[str, Temperature] = {"baseline": LABELS, "constant": CONSTANT}
 
@@ -73,7 +70,7 @@ _PUBLISHED: dict[str, list[tuple[float, ...]]] = {
 """mAP, Rank-1, Rank-5, Rank-10, millions of parameters of each run in the paper's Table 1; the teacher's of Table 2."""
 
 
-class Row(NamedTuple):
+class AblationRow(NamedTuple):
     """One row of the ablation.
 
     Attributes:
@@ -97,7 +94,7 @@ def make_rows(
     train_temperatures: Mapping[str, Temperature],
     hand_made: Sequence[str],
     chosen: str,
-) -> dict[str, Row]:
+) -> dict[str, AblationRow]:
     """Lists all rows of both tables by name, in their order.
 
     Args:
@@ -115,12 +112,14 @@ def make_rows(
             f"Expected table.run.chosen to name one of search_temperatures, {', '.join(search_temperatures)}, got "
             f"{chosen!r}."
         )
-    rows = [Row(TEACHER, _title(TEACHER), "teacher")]
-    rows += [Row(name, _title(name), "search", temperature) for name, temperature in search_temperatures.items()]
+    rows = [AblationRow(TEACHER, _title(TEACHER), "teacher")]
+    rows += [
+        AblationRow(name, _title(name), "search", temperature) for name, temperature in search_temperatures.items()
+    ]
     rows += [_hand_made_row(architecture) for architecture in hand_made]
-    rows += [Row(RANDOM, f"Random, as large as {chosen}", "random")]
+    rows += [AblationRow(RANDOM, f"Random, as large as {chosen}", "random")]
     for name, temperature in [*train_temperatures.items(), (chosen, None)]:
-        rows.append(Row(TRAINED + name, _TRAINING_TITLES.get(name, name), "training", temperature))
+        rows.append(AblationRow(TRAINED + name, _TRAINING_TITLES.get(name, name), "training", temperature))
     names = [row.name for row in rows]
     for name in names:
         if names.count(name) > 1:
@@ -130,17 +129,11 @@ def make_rows(
     return dict(zip(names, rows, strict=True))
 
 
-def _hand_made_row(architecture: str) -> Row:
+def _hand_made_row(architecture: str) -> AblationRow:
+    baselines.check(architecture)  # refuses an unknown name or a damaged file before hours of searches
     path = Path(architecture)
-    if architecture not in baselines.NAMES and not architecture.startswith(baselines.TEACHER) and not path.is_file():
-        raise UserError(
-            f"Expected table.run.hand_made to list names out of {', '.join(baselines.NAMES)}, genotype.json files or "
-            f"{baselines.TEACHER}NAME, got {architecture!r}."
-        )
-    if architecture not in baselines.NAMES and path.is_file():
-        genotype.load(path)  # refuses a damaged one before hours of searches
     name = path.stem if path.suffix == ".json" else architecture.replace(":", "_")
-    return Row(name, _title(name), "hand-made", architecture=architecture)
+    return AblationRow(name, _title(name), "hand-made", architecture=architecture)
 
 
 def published(name: str) -> list[Numbers]:

@@ -1,5 +1,6 @@
 """One run of the ablation: a row with a seed, in a folder of its own, that can be stopped and continued."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ from kdas_tf.errors import UserError
 from kdas_tf.evaluation.comparison import NUMBERS, Numbers
 from kdas_tf.genotype import Genotype
 from kdas_tf.models.networks import derived_parameters
+from kdas_tf.settings import CellSettings, Job
 from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages import train as train_stage
-from kdas_tf.stages.ablation_rows import Row
-from kdas_tf.training.devices.replicas import Strategy
+from kdas_tf.stages.ablation_rows import AblationRow
 
 SHARED = ("data", "teacher")
 """Stages whose folders all runs of a table use."""
@@ -29,7 +30,7 @@ MAX_DRAWS = 10_000
 class Run(NamedTuple):
     """A row with one seed."""
 
-    row: Row
+    row: AblationRow
     seed: int
 
     def folder(self, workdir: Path) -> Path:
@@ -58,43 +59,44 @@ class Stages(NamedTuple):
     Attributes:
         search: as `kdas_tf.stages.search.run`.
         train: as `kdas_tf.stages.train.run`.
-        strategy: devices.
+        job: of the table.
         chosen: the run whose genotype the second table trains.
-        student: channels, cells, reductions and stem of what `train` trains.
+        student: what `train` trains.
         size_tolerance: share by which a random genotype's parameters may differ.
     """
 
     search: Callable[..., None]
     train: Callable[..., None]
-    strategy: Strategy
+    job: Job
     chosen: Run
-    student: dict[str, Any]
+    student: CellSettings
     size_tolerance: float
 
 
-def do(run: Run, workdir: Path, stages: Stages) -> None:
+def do(run: Run, stages: Stages) -> None:
     """Does a run, or what is left of it.
 
     Raises:
         UserError: it needs another run first, or one of its stages fails.
     """
-    folder, row = run.folder(workdir), run.row
-    arguments: dict[str, Any] = {"workdir": folder, "seed": run.seed, "strategy": stages.strategy}
+    workdir, row = stages.job.workdir, run.row
+    folder = run.folder(workdir)
+    job = dataclasses.replace(stages.job, workdir=folder, seed=run.seed)
     training: dict[str, Any] = {}
     prepare(folder)
     started, before = time.monotonic(), run.seconds(workdir)
     try:
         if row.kind == "search" and not run.genotype_file(workdir).exists():
-            stages.search(**arguments, temperature=row.temperature)
+            stages.search(job, temperature=row.temperature)
         elif row.kind == "random" and not run.genotype_file(workdir).exists():
-            draw(run, workdir, stages)
+            draw(run, stages)
         elif row.kind == "hand-made":
             training["architecture"] = row.architecture
         elif row.kind == "training":
             training["architecture"] = str(_existing(stages.chosen, workdir, needed_by=run))
             if row.temperature is not None:
                 training["temperature"] = row.temperature
-        stages.train(**arguments, **training)
+        stages.train(job, **training)
     finally:
         files.write_json(folder / SECONDS, {"seconds": round(before + time.monotonic() - started, 1)})
         free_memory()
@@ -116,13 +118,13 @@ def prepare(folder: Path) -> None:
             link.symlink_to(Path("../../..") / name)  # relative: a copy must not use the original's
 
 
-def draw(run: Run, workdir: Path, stages: Stages) -> None:
+def draw(run: Run, stages: Stages) -> None:
     """Writes a random genotype of about the size of what the chosen row's search with the same seed has found.
 
     Raises:
         UserError: that search has not been trained yet, or trained another network than parameters are counted for.
     """
-    matched = Run(stages.chosen.row, run.seed)
+    matched, workdir = Run(stages.chosen.row, run.seed), stages.job.workdir
     found = genotype.load(_existing(matched, workdir, needed_by=run))
     trained = matched.folder(workdir) / "train" / train_stage.RESULT
     if not trained.exists():
@@ -131,12 +133,12 @@ def draw(run: Run, workdir: Path, stages: Stages) -> None:
     identities = _read(matched.genotype_file(workdir))["derived_from"]["identities"]
 
     def count(one: Genotype) -> int:
-        return derived_parameters(one, identities, **stages.student)
+        return derived_parameters(one, identities, **stages.student.arguments())
 
     if count(found) != wanted:
         raise UserError(
-            f"{trained} has {wanted} trainable parameters, but table.run.channels, cells, reductions and stem give "
-            f"{count(found)} for its genotype. Give the table the same ones as train.run."
+            f"{trained} has {wanted} trainable parameters, but table.run.student gives "
+            f"{count(found)} for its genotype. Give the table the network that train.run has."
         )
     first = run.seed * MAX_DRAWS
     best, drawn = genotype.random_genotype(first), 1
@@ -193,7 +195,7 @@ class Finished(NamedTuple):
         return {"row": rest.pop("row"), "seed": rest.pop("seed"), **rest.pop("numbers"), **rest}
 
 
-def finished(row: Row, runs: Sequence[Run], workdir: Path) -> list[Finished]:
+def finished(row: AblationRow, runs: Sequence[Run], workdir: Path) -> list[Finished]:
     """Those of the runs of a row that are done, with their numbers; one may be shared with another row."""
     found = []
     for run in runs:
@@ -206,7 +208,7 @@ def finished(row: Row, runs: Sequence[Run], workdir: Path) -> list[Finished]:
     return found
 
 
-def finished_teacher(row: Row, workdir: Path) -> list[Finished]:
+def finished_teacher(row: AblationRow, workdir: Path) -> list[Finished]:
     """The teacher with what its stage has measured; nothing where that was not measured."""
     numbers = _numbers(workdir / "teacher" / teacher_stage.RESULT)
     return [Finished(row.name, None, "teacher", numbers)] if "mAP" in numbers else []
@@ -229,7 +231,7 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def runs_on_disk(row: Row, workdir: Path) -> list[Run]:
+def runs_on_disk(row: AblationRow, workdir: Path) -> list[Run]:
     """All runs of a row that have a folder, in the order of their seeds."""
     names = [path.name.removeprefix("seed_") for path in (workdir / "table" / row.name).glob("seed_*")]
     return [Run(row, seed) for seed in sorted(int(name) for name in names if name.isdecimal())]

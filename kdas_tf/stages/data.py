@@ -1,42 +1,65 @@
 """Stage 1: finds or renders the photographs, checks every one, and writes their index."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kdas_tf.data import market1501, records, verify
 from kdas_tf.data.counts import describe
 from kdas_tf.data.embedded import synthetic
+from kdas_tf.data.embedded.synthetic import RenderedPeople
 from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
+from kdas_tf.settings import Job
 from kdas_tf.stages.reporting import progress_line
+from kdas_tf.stages.stage import stage
 
 RESULT = "dataset.json"
 
 
+def plan(job: Job, identities: int | None, *, data_dir: str | None, **_: Any) -> list[str]:
+    """Says what the stage would do."""
+    folder = job.workdir / "data"
+    if (folder / RESULT).exists():
+        return [f"uses {folder / RESULT}"]
+    return [f"reads {data_dir}" if data_dir else f"renders the embedded people into {folder / 'embedded'}"]
+
+
+def count_identities(
+    job: Job, *, data_dir: str | None, reader: Callable[..., ReIDData], people: RenderedPeople, **_: Any
+) -> int:
+    """Number of training identities, for estimates: from the index, the data set, or what is to be rendered."""
+    if (job.workdir / "data" / RESULT).exists():
+        return len(records.relabel(load(job.workdir).train)[1])
+    if data_dir is not None:
+        return len(records.relabel(read(reader, Path(data_dir), extract=False).train)[1])
+    return people.train_identities
+
+
+@stage("data", result=RESULT, plan=plan, identities=count_identities, decided_by=())
 def run(
+    job: Job,
     *,
-    workdir: Path,
     data_dir: str | None = None,
     reader: Callable[..., ReIDData] = market1501.read,
-    render: Callable[..., None] = synthetic.write_dataset,
+    people: RenderedPeople = RenderedPeople(),
 ) -> None:
     """Writes `dataset.json`, the index of all usable photographs.
 
     Args:
-        workdir: folder of the run.
+        job: what the launcher sets.
         data_dir: folder of the data set; None renders the embedded one into the stage's folder.
         reader: reads the folder.
-        render: renders the embedded data set.
+        people: who is rendered without a data set.
 
     Raises:
         UserError: the folder holds no such data set, or too little of one.
     """
-    folder = workdir / "data"
+    folder = job.workdir / "data"
     root = Path(data_dir) if data_dir is not None else folder / "embedded"
     if data_dir is None:
-        render(root, progress=progress_line("data: rendering people"))
+        synthetic.write_dataset(root, people, progress=progress_line("data: rendering people"))
     data = verify.drop_damaged(read(reader, root), progress=progress_line("data: checking images"))
     if not data.train:
         raise UserError(
@@ -60,24 +83,3 @@ def read(reader: Callable[..., ReIDData], root: Path, *, extract: bool = True) -
 def load(workdir: Path) -> ReIDData:
     """Reads what the stage wrote."""
     return records.load(workdir / "data" / RESULT)
-
-
-def plan(*, workdir: Path, data_dir: str | None = None, **arguments: Any) -> list[str]:
-    """Says what the stage would do."""
-    if (workdir / "data" / RESULT).exists():
-        return [f"uses {workdir / 'data' / RESULT}"]
-    return [f"reads {data_dir}" if data_dir else f"renders the embedded people into {workdir / 'data' / 'embedded'}"]
-
-
-def count_identities(
-    *, workdir: Path, settings: Mapping[str, str], data_dir: str | None = None, **arguments: Any
-) -> int:
-    """Number of training identities, for estimates: from the index, the data set, or what is to be rendered."""
-    if (workdir / "data" / RESULT).exists():
-        return len(records.relabel(load(workdir).train)[1])
-    if data_dir is not None:
-        return len(
-            records.relabel(read(arguments.get("reader", market1501.read), Path(data_dir), extract=False).train)[1]
-        )
-    default = inspect.signature(synthetic.write_dataset).parameters["train_identities"].default
-    return int(settings.get("synthetic.write_dataset.train_identities", default))

@@ -1,7 +1,7 @@
 """Judges a network, an exported model or a file of embeddings: numbers, curves, ranked lists, a page."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,46 @@ from kdas_tf.evaluation.ranking import RankingResult, Rules
 from kdas_tf.evaluation.rerank import RerankedDistances
 from kdas_tf.evaluation.verification import Verification
 from kdas_tf.models import saved
+from kdas_tf.settings import Job
 from kdas_tf.stages import subjects
 from kdas_tf.stages.judging import as_numbers, as_row
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.showing import Outcome, show
+from kdas_tf.stages.stage import Source, stage
 from kdas_tf.stages.subjects import Subject
-from kdas_tf.training.devices.replicas import Strategy
 
 RESULT = "results.json"
 
 
-def run(
+def plan(
+    job: Job,
+    identities: int | None,
     *,
-    workdir: Path,
-    strategy: Strategy,
+    model: str | None,
+    embeddings: str | None,
+    data_dir: str | None,
+    rerank: bool,
+    **_: Any,
+) -> list[str]:
+    """Says what the stage would do."""
+    again = " and re-ranks them" if rerank else ""
+    if embeddings is not None:
+        return [f"judges the embeddings in {embeddings}{again}"]
+    network = model or job.workdir / ("train" if (job.workdir / "train" / saved.INDEX).exists() else "teacher")
+    return [f"judges the network in {network} on {data_dir or job.workdir / 'data'}{again}"]
+
+
+def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source] | None:
+    """The run's own network and photographs; None where something from elsewhere is judged."""
+    if any(arguments[name] is not None for name in ("model", "embeddings", "data_dir")):
+        return None
+    return "data", next((name for name in subjects.OWN_NETWORKS if (workdir / name / saved.INDEX).exists()), "teacher")
+
+
+@stage("evaluate", result=RESULT, plan=plan, reads=reads, repeatable=True, decided_by=("precision",))
+def run(
+    job: Job,
+    *,
     model: str | None = None,
     embeddings: str | None = None,
     data_dir: str | None = None,
@@ -46,8 +72,7 @@ def run(
     """Writes `results.json` last, beside curves, ranked lists, a table per query and `report.html`.
 
     Args:
-        workdir: folder of the run.
-        strategy: devices.
+        job: what the launcher sets.
         model: folder of a stage that left a network (`train`, `teacher` or `pretrain` of any run), folder
             of a SavedModel, or an exported .onnx or .tflite file; None takes the run's own student, or its teacher.
         embeddings: file of embeddings (`kdas_tf.evaluation.embeddings.load`) to judge instead of a network.
@@ -67,14 +92,14 @@ def run(
         UserError: there is nothing to judge, or it cannot be judged.
     """
     since = time.monotonic()
-    folder, counted = workdir / "evaluate", rules()
+    workdir, folder, counted = job.workdir, job.workdir / "evaluate", rules()
     if embeddings is not None:
         if model is not None:
             raise UserError("Expected --model or --embeddings, got both. Leave one out.")
         subject = subjects.from_file(embeddings)
     else:
         data = subjects.read_data(workdir, data_dir, reader)
-        with strategy.scope():
+        with job.strategy.scope():
             judged = subjects.open_network(workdir, model, image_size)
         subject = subjects.from_network(judged, data, folder, flip=flip, batch_size=batch_size)
     distances = FeatureDistances(subject.query.features, subject.gallery.features, metric)
@@ -132,14 +157,3 @@ def _content(outcome: Outcome, *, seconds: float) -> dict[str, Any]:
         "embedding_size": int(subject.query.features.shape[1]),
         "seconds": round(seconds, 1),
     }
-
-
-def plan(*, workdir: Path, embeddings: str | None = None, **arguments: Any) -> list[str]:
-    """Says what the stage would do."""
-    again = " and re-ranks them" if arguments.get("rerank") else ""
-    if embeddings is not None:
-        return [f"judges the embeddings in {embeddings}{again}"]
-    model = arguments.get("model") or workdir / "train"
-    if not arguments.get("model") and not (workdir / "train" / saved.INDEX).exists():
-        model = workdir / "teacher"
-    return [f"judges the network in {model} on {arguments.get('data_dir') or workdir / 'data'}{again}"]

@@ -19,22 +19,34 @@ from kdas_tf.serving import checking, embedder, images, model_card, server_confi
 from kdas_tf.serving import runtimes as runtime_files
 from kdas_tf.serving.checking import Comparison
 from kdas_tf.serving.versions import Version
+from kdas_tf.settings import Job
 from kdas_tf.stages import copies, evaluate, subjects
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.reporting import progress_line
+from kdas_tf.stages.stage import stage
 from kdas_tf.stages.subjects import Judged
 
-RESULT = "embedder.json"
-FREE = (
-    *("model", "name", "version", "data_dir", "reader", "batch_sizes", "max_pixels", "base_path", "compared"),
-    *("runtimes", "calibrated", "judged"),
+RESULT = "export.json"
+
+
+def plan(job: Job, identities: int | None, *, model: str | None, name: str, version: int | None, **_: Any) -> list[str]:
+    """Says what the stage would do."""
+    root = job.workdir / "export"
+    number = version or max(versions.published(root, name), default=0) + 1
+    return [f"exports {_network_folder(job.workdir, model)} as {root / name / str(number)}"]
+
+
+@stage(
+    "export",
+    result=RESULT,
+    plan=plan,
+    reads=lambda workdir, arguments: None,  # a run exports as often as it is told to; the stage looks what is there
+    repeatable=True,
+    decided_by=(),
 )
-"""A run exports as often as it is told to; what is there already, the stage itself finds out."""
-
-
 def run(
+    job: Job,
     *,
-    workdir: Path,
     model: str | None = None,
     name: str = "kdas_reid",
     version: int | None = None,
@@ -48,13 +60,13 @@ def run(
     calibrated: int = 100,
     judged: int | None = 100,
 ) -> None:
-    """Writes `NAME/VERSION/`, `models.config`, `batching.config` and `monitoring.config`, and `embedder.json` last.
+    """Writes `NAME/VERSION/`, `models.config`, `batching.config` and `monitoring.config`, and `export.json` last.
 
     The exported model is float32, whatever precision the network was trained in. Nothing is exported if this network
     was exported last, with the same arguments, unless `version` asks for it.
 
     Args:
-        workdir: folder of the run.
+        job: what the launcher sets.
         model: folder of a stage that left a network; None takes the run's own student, or its teacher.
         name: of the model on the server.
         version: its number; None is the one after the highest.
@@ -72,6 +84,7 @@ def run(
     Raises:
         UserError: there is nothing to export, it cannot be exported, or it does not give the same embeddings.
     """
+    workdir = job.workdir
     since, root = time.monotonic(), workdir / "export"
     versions.check_name(name)
     server_config.check_batch_sizes(batch_sizes)
@@ -207,7 +220,7 @@ def _facts(content: Mapping[str, Any], judged: Judged, folder: Path, workdir: Pa
         embedding_size=content["embedding_size"],
         data=(trained_on.name, counts.describe(trained_on)) if trained_on is not None else None,
         training=_read(folder / f"{folder.name}.json"),
-        settings={name: value for name, value in _read(folder / "settings.json").items() if name != "before"},
+        settings=_read(folder / "settings.json").get("arguments", {}),
         metrics=metrics,
         thresholds=thresholds,
         made={
@@ -231,10 +244,3 @@ def _evaluation(runs: set[Path], judged: Judged) -> tuple[dict[str, Any] | None,
         if results and note.get("network") == judged.made_from and results.get("subject") == judged.name:
             return results, _read(folder / "verification.json") or None
     return None, None
-
-
-def plan(*, workdir: Path, model: str | None = None, name: str = "kdas_reid", **arguments: Any) -> list[str]:
-    """Says what the stage would do."""
-    root = workdir / "export"
-    number = arguments.get("version") or max(versions.published(root, name), default=0) + 1
-    return [f"exports {_network_folder(workdir, model)} as {root / name / str(number)}"]

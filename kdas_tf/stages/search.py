@@ -1,294 +1,203 @@
 """Stage 3: searches the architecture and leaves it as data and as pictures."""
 
-import itertools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from kdas_tf import genotype, schedules
+from kdas_tf import genotype
 from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.pipeline import WHOLE, Dataset, Share, naming_damaged_images, paired_batches
-from kdas_tf.data.records import relabel
+from kdas_tf.data.pipeline import BatchShard, Dataset, paired_batches
+from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
-from kdas_tf.data.transforms import Augmentation
 from kdas_tf.drawing import pictures
-from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.memory import search_bytes, search_step_bytes
-from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters, trainable_parameters
+from kdas_tf.models.networks import Supernet, derived_parameters, trainable_parameters
+from kdas_tf.schedules import LinearTemperature
+from kdas_tf.settings import CellSettings, Fitting, Job, Monitoring, Sampling, Stabilizers
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
-from kdas_tf.training.batch_norm import configure_batch_norm
-from kdas_tf.training.board import ArchitectureLog, Board
-from kdas_tf.training.checkpoints import Checkpoints
-from kdas_tf.training.devices.replicas import Strategy, replicas
-from kdas_tf.training.devices.workers import share_of, writes
+from kdas_tf.stages.stage import stage
+from kdas_tf.training.board import ArchitectureLog
+from kdas_tf.training.devices.workers import writes
 from kdas_tf.training.discretization import DiscretizationLog
-from kdas_tf.training.fitting import fit
-from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.recipe import BatchSource, Recipe
 from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
 from kdas_tf.training.steps import SearchModel
 
 RESULT = "genotype.json"
-TOGETHER = True
-CELLS = True
 
 
-def run(
+def plan(
+    job: Job,
+    identities: int | None,
     *,
-    workdir: Path,
-    seed: int,
-    strategy: Strategy,
-    image_size: tuple[int, int],
-    channels: int = 32,
-    cells: int = 8,
-    reductions: Sequence[int] = PAPER_REDUCTIONS,
-    stem: str = "inet4",
-    student_channels: int = 64,
-    epochs: int = 200,
-    identities_per_batch: int = 8,
-    images_per_identity: int = 2,
-    learning_rate: float = 0.1,
-    final_learning_rate: float = 0.001,
-    weight_optimizer: Callable[..., keras.optimizers.Optimizer] = momentum_sgd,
+    network: CellSettings,
+    sampling: Sampling,
+    fitting: Fitting,
+    stabilizers: Stabilizers,
+    rematerialize: bool,
+    **_: Any,
+) -> list[str]:
+    """Says what the stage would do, with parameters and the memory on each device."""
+    options: dict[str, Any] = {"partial_channels": stabilizers.partial_channels, "rematerialize": rematerialize}
+    with keras.StatelessScope():  # shapes are all that is needed
+        supernet = Supernet(identities or 1, **options, **network.arguments())
+    parameters, devices = trainable_parameters(supernet), job.strategy.num_replicas_in_sync
+    sizes: dict[str, Any] = {"bytes_per_number": 2 if "16" in keras.config.dtype_policy().compute_dtype else 4}
+    sizes |= {**options, **network.arguments()}
+    batch = -(-sampling.batch_size // devices)
+    memory, activations = search_bytes(batch, parameters, **sizes), search_step_bytes(batch, **sizes)
+    height, width = network.image_size
+    return [
+        f"supernet of {network.cells} cells, C = {network.channels}, {parameters / 1e6:.2f} M parameters, at "
+        f"{height}x{width}",
+        f"{fitting.epochs} epochs of batches of {sampling.batch_size}",
+        f"memory: about {memory / 1e9:.1f} GB{f' on each of {devices} devices' if devices > 1 else ''}, "
+        f"{activations / 1e9:.2f} GB of it activations",
+    ]
+
+
+def _may_change(arguments: Mapping[str, Any]) -> Sequence[str]:
+    # The student's size is logged; only a budget of parameters makes the search depend on it.
+    budget = arguments["stabilizers"].parameter_budget is not None
+    return ("monitoring",) if budget else ("monitoring", "student")
+
+
+def check(*, fitting: Fitting, stabilizers: Stabilizers, **_: Any) -> None:
+    """Refuses a search whose alphas would never move."""
+    AlphaWarmup(stabilizers.alpha_warmup_epochs, of=fitting.epochs)
+
+
+@stage(
+    "search",
+    result=RESULT,
+    check=check,
+    plan=plan,
+    reads=lambda workdir, arguments: ("data", "teacher"),
+    machines="together",
+    trains_cells=True,
+    may_change=_may_change,
+)
+def run(
+    job: Job,
+    *,
+    network: CellSettings,
+    student: CellSettings,
+    sampling: Sampling,
+    fitting: Fitting,
+    alpha_optimizer: Callable[..., keras.optimizers.Optimizer],
     alpha_learning_rate: float = 0.02,
-    alpha_optimizer: Callable[..., keras.optimizers.Optimizer] = adam,
-    temperature: Callable[[float], float] = schedules.linear_temperature,
-    augmentation: Callable[[], Augmentation] = Augmentation,
-    objective: Callable[[], Objective] = Objective,
-    picture_every: int = 10,
-    measured_batches: int = 4,
-    alpha_warmup_epochs: int = 0,
-    beta_weight: float = 0.0,
-    beta_growth: bool = True,
-    max_skip: int | None = None,
-    partial_channels: int = 1,
-    parameter_budget: float | None = None,
-    budget_weight: float = 10.0,
+    temperature: Callable[[float], float] = LinearTemperature(),
+    objective: Objective = Objective(),
+    stabilizers: Stabilizers = Stabilizers(),
+    monitoring: Monitoring = Monitoring(),
     rematerialize: bool = False,
-    synchronized_batch_norm: bool = True,
-    keep_checkpoints: int = 3,
-    image_cache_gb: float = 1.0,
 ) -> None:
     """Writes `genotype.json`, and pictures of it and of the alphas.
 
-    The arguments from `alpha_warmup_epochs` to `budget_weight` stabilise a search; by default all are off, as in the
-    paper.
-
     Args:
-        workdir: folder of the run.
-        seed: of weights, the split, batches and augmentation.
-        strategy: devices.
-        image_size: (height, width) in pixels.
-        channels: C of the supernet.
-        cells: number of cells.
-        reductions: positions of the reduction cells, counted from 0.
-        stem: one of `kdas_tf.models.stem.STEMS`.
-        student_channels: C of the network whose parameters are logged.
-        epochs: of the search.
-        identities_per_batch: P.
-        images_per_identity: K.
-        learning_rate: of the weights at the start.
-        final_learning_rate: of the weights at the end of a cosine.
-        weight_optimizer: makes the weights' optimizer from a learning rate.
-        alpha_learning_rate: of the architecture parameters.
-        alpha_optimizer: makes their optimizer from a learning rate.
+        job: what the launcher sets.
+        network: the supernet.
+        student: the network that will be derived, whose parameters are logged.
+        sampling: batches of D_train, and of D_val.
+        fitting: of the supernet's weights.
+        alpha_optimizer: makes the optimizer of the architecture parameters from a learning rate.
+        alpha_learning_rate: of the architecture parameters, constant.
         temperature: T as a function of the epoch.
-        augmentation: makes the augmentation.
-        objective: makes the objective of Eq. 9.
-        picture_every: epochs between two pictures in TensorBoard, and between two measurements of the drop from the
-            supernet to the derived network.
-        measured_batches: of D_val, on which it is measured.
-        alpha_warmup_epochs: epochs at the start in which the alphas rest.
-        beta_weight: of the beta-DARTS regulariser of the alphas.
-        beta_growth: its weight grows linearly from 0; constant otherwise.
-        max_skip: cap on the skip connections of the derived normal cell.
-        partial_channels: K of PC-DARTS: one K-th of the channels goes through the mixed operations.
-        parameter_budget: trainable parameters that the derived network should have at most.
-        budget_weight: of the share by which the expected parameters exceed the budget.
+        objective: of Eq. 9.
+        stabilizers: options that the paper does not have.
+        monitoring: what is drawn and measured.
         rematerialize: whether the maps inside the cells are made twice instead of kept: the same numbers with less
             memory, in more time.
-        synchronized_batch_norm: several devices normalise by the whole batch; otherwise each by its own part of it.
-        keep_checkpoints: how many of the last checkpoints are kept.
-        image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
     Raises:
-        UserError: an argument is out of its range, or an earlier stage's result cannot be used.
+        UserError: an earlier stage's result cannot be used.
     """
-    if picture_every < 1 or measured_batches < 1:
-        raise UserError(
-            f"Expected picture_every and measured_batches of at least 1, got {picture_every} and {measured_batches}."
+    recipe = Recipe("search", job, fitting)
+    data = data_stage.load(job.workdir)
+    num_identities = len(relabel(data.train)[1])
+    derived = {"num_identities": num_identities, **student.arguments()}
+
+    # Networks and optimizers, on all devices.
+    with recipe.making(_both_halves(job, data, network.image_size, sampling, fitting.epochs)):
+        options: dict[str, Any] = {"partial_channels": stabilizers.partial_channels, "rematerialize": rematerialize}
+        supernet = Supernet(num_identities, name="supernet", **options, **network.arguments())
+        penalty = AlphaPenalty(stabilizers, epochs=fitting.epochs, student=derived)
+        teacher = teacher_stage.load(job.workdir)
+        model = SearchModel(
+            supernet, teacher, objective, num_identities=num_identities, penalty=penalty if penalty.is_on else None
         )
-    since = time.monotonic()
-    folder, data = workdir / "search", data_stage.load(workdir)
-    labels, identities = relabel(data.train)
-    halves = dict(zip(("train", "val"), half_split(labels, seed), strict=True))
-    network_arguments: dict[str, Any] = {
-        "image_size": image_size,
-        "cells": cells,
-        "reductions": reductions,
-        "stem": stem,
-    }
-    student = {"num_identities": len(identities), "channels": student_channels, **network_arguments}
-    warmup = AlphaWarmup(alpha_warmup_epochs, of=epochs)
+        title = f"supernet of {network.cells} cells"
+        recipe.compile(model, alpha_optimizer(learning_rate=alpha_learning_rate), title=title)
 
-    cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
+    # What is watched beside the objective.
+    first = recipe.first_batches(monitoring.measured_batches)
+    board = recipe.board(first[0]["train"])
+    every = monitoring.picture_every
+    log = ArchitectureLog(supernet, board, derived, picture_every=every, max_skip=stabilizers.max_skip)
+    validation = [pair["val"] for pair in first]
+    drop = DiscretizationLog(
+        supernet, log.derived, validation, strategy=job.strategy, every=every, epochs=fitting.epochs
+    )
 
-    def batches(epoch: int, step: int = 0, share: Share = WHOLE) -> Dataset:
+    # The epochs.
+    recipe.fit(
+        model,
+        board=board,
+        temperature=temperature,
+        parts={"alpha_optimizer": model.alpha_optimizer, "temperature": model.temperature},
+        callbacks=[AlphaWarmup(stabilizers.alpha_warmup_epochs, of=fitting.epochs), penalty, log, drop],
+        shown=("total", "val_total", "temperature", "entropy_normal", "entropy_reduce"),
+    )
+    if writes(job.strategy):
+        origin = {"data": data.name, "identities": num_identities, "seed": job.seed, "epochs": fitting.epochs}
+        origin |= {name: _plain(value) for name, value in network.arguments().items()}
+        if stabilizers.max_skip is not None:
+            origin["max_skip"] = stabilizers.max_skip
+        _write_result(job.workdir / "search", log, origin)
+
+
+def _both_halves(job: Job, data: ReIDData, image_size: tuple[int, int], sampling: Sampling, epochs: int) -> BatchSource:
+    """Batches of D_train and D_val side by side: the training photographs, split in half for each identity."""
+    labels, _ = relabel(data.train)
+    train, val = half_split(labels, job.seed)
+    cache = ImageCache(data.train, image_size, limit=job.image_cache_bytes)
+
+    def make(epoch: int, step: int, shard: BatchShard) -> Dataset:
         return paired_batches(
-            {name: (half, 2 * seed + number) for number, (name, half) in enumerate(halves.items())},
+            {"train": (train, 2 * job.seed), "val": (val, 2 * job.seed + 1)},
             records=data.train,
             labels=labels,
             image_size=image_size,
-            identities_per_batch=identities_per_batch,
-            images_per_identity=images_per_identity,
-            augmentation=augmentation(),
+            sampling=sampling,
             start_epoch=epoch,
             start_step=step,
             epochs=epochs,
             cache=cache,
-            share=share,
+            shard=shard,
         )
 
-    batches(epochs, 0, share_of(strategy))  # refuses what does not fit before networks are made
-    keras.utils.set_random_seed(seed)
-    with strategy.scope():
-        supernet = Supernet(
-            len(identities),
-            channels=channels,
-            partial_channels=partial_channels,
-            rematerialize=rematerialize,
-            name="supernet",
-            **network_arguments,
-        )
-        configure_batch_norm(supernet, replicas=replicas(), synchronized=synchronized_batch_norm)
-        penalty = AlphaPenalty(
-            epochs=epochs,
-            student=student,
-            beta_weight=beta_weight,
-            beta_growth=beta_growth,
-            parameter_budget=parameter_budget,
-            budget_weight=budget_weight,
-        )
-        model = SearchModel(
-            supernet,
-            teacher_stage.load(workdir),
-            objective(),
-            num_identities=len(identities),
-            penalty=penalty if penalty.is_on else None,
-        )
-        model.compile(
-            weight_optimizer(learning_rate=learning_rate),
-            alpha_optimizer(learning_rate=alpha_learning_rate),
-            jit_compile=False,
-        )
-    print(f"search: supernet of {cells} cells, {trainable_parameters(supernet) / 1e6:.2f} M parameters", flush=True)
-
-    with naming_damaged_images(data.train):
-        first = list(itertools.islice(batches(0), measured_batches))
-    board = Board(workdir / "tensorboard" / "search", first[0]["train"], strategy=strategy)
-    log = ArchitectureLog(supernet, board, student, picture_every=picture_every, max_skip=max_skip)
-    drop = DiscretizationLog(
-        supernet,
-        log.derived,
-        [pair["val"] for pair in first],
-        strategy=strategy,
-        every=picture_every,
-        epochs=epochs,
-    )
-    with naming_damaged_images(data.train):
-        fit(
-            model,
-            batches,
-            stage="search",
-            workdir=workdir,
-            epochs=epochs,
-            steps_per_epoch=min(
-                steps_per_epoch(len(half), identities_per_batch * images_per_identity) for half in halves.values()
-            ),
-            checkpoints=Checkpoints(
-                folder / "checkpoints",
-                {
-                    "network": supernet,
-                    "weight_optimizer": model.optimizer,
-                    "alpha_optimizer": model.alpha_optimizer,
-                    "temperature": model.temperature,
-                },
-                keep=keep_checkpoints,
-                strategy=strategy,
-            ),
-            board=board,
-            temperature=temperature,
-            learning_rate=lambda epoch: schedules.cosine(
-                epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
-            ),
-            callbacks=[warmup, penalty, log, drop],
-            shown=("total", "val_total", "temperature", "entropy_normal", "entropy_reduce"),
-            since=since,
-        )
-    if not writes(strategy):
-        return
-    origin: dict[str, Any] = {
-        "data": data.name,
-        "identities": len(identities),
-        "seed": seed,
-        "epochs": epochs,
-        "channels": channels,
-    }
-    origin |= {"cells": cells, "reductions": list(reductions), "stem": stem, "image_size": list(image_size)}
-    if max_skip is not None:
-        origin["max_skip"] = max_skip
-    _leave(folder, log, origin)
+    steps = min(steps_per_epoch(len(half), sampling.batch_size) for half in (train, val))
+    return BatchSource(make, steps, data.train)
 
 
-def _leave(folder: Path, log: ArchitectureLog, origin: dict[str, Any]) -> None:
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _write_result(folder: Path, log: ArchitectureLog, origin: dict[str, Any]) -> None:
     """Derives the genotype and writes pictures and, last, the file."""
-    alphas, found, student = log.alphas(), log.derived(), log.student
-    parameters = derived_parameters(found, **student)
+    alphas, derived, student = log.alphas(), log.derived(), log.student
+    parameters = derived_parameters(derived, **student)
     for name, alpha in alphas.items():
         pictures.save(pictures.alpha_heatmap(alpha, name), folder / f"{name}.png")
-    pictures.save(pictures.draw_genotype(found, "Derived genotype"), folder / "genotype.png")
-    genotype.save(folder / RESULT, found, **alphas, derived_from={**origin, "derived_parameters": parameters})
+    pictures.save(pictures.draw_genotype(derived, "Derived genotype"), folder / "genotype.png")
+    genotype.save(folder / RESULT, derived, **alphas, derived_from={**origin, "derived_parameters": parameters})
     for cell in ("normal", "reduce"):
-        print(f"search: {cell} cell  " + " | ".join(" + ".join(f"{o} {s}" for o, s in n) for n in found.nodes(cell)))
+        nodes = (" + ".join(f"{operation} {source}" for operation, source in node) for node in derived.nodes(cell))
+        print(f"search: {cell} cell  " + " | ".join(nodes))
     print(f"search: {parameters / 1e6:.2f} M trainable parameters at C = {student['channels']}", flush=True)
-
-
-def plan(
-    *,
-    workdir: Path,
-    num_identities: int,
-    image_size: tuple[int, int],
-    channels: int = 32,
-    cells: int = 8,
-    reductions: Sequence[int] = PAPER_REDUCTIONS,
-    stem: str = "inet4",
-    partial_channels: int = 1,
-    rematerialize: bool = False,
-    **arguments: Any,
-) -> list[str]:
-    """Says what the stage would do, with parameters and memory."""
-    network: dict[str, Any] = {
-        "image_size": image_size,
-        "channels": channels,
-        "cells": cells,
-        "reductions": reductions,
-        "stem": stem,
-        "partial_channels": partial_channels,
-        "rematerialize": rematerialize,
-    }
-    with keras.StatelessScope():
-        supernet = Supernet(num_identities, **network)
-    batch = arguments.get("identities_per_batch", 8) * arguments.get("images_per_identity", 2)
-    parameters = trainable_parameters(supernet)
-    memory, activations = search_bytes(batch, parameters, **network), search_step_bytes(batch, **network)
-    return [
-        f"supernet of {cells} cells, C = {channels}, {parameters / 1e6:.2f} M parameters, at "
-        f"{image_size[0]}x{image_size[1]}",
-        f"{arguments.get('epochs', 200)} epochs of batches of {batch}",
-        f"memory: about {memory / 1e9:.1f} GB, {activations / 1e9:.2f} GB of it activations",
-    ]

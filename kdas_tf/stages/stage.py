@@ -24,7 +24,9 @@ class Stage:
         name: of the stage, and of its folder.
         result: file in the folder whose existence says that the stage is finished; it is written last.
         run: does the work: `run(job, **arguments)`.
+        check: refuses arguments that cannot work, before anything runs: `check(**arguments)`.
         plan: lines of text for `--dry_run`: `plan(job, identities, **arguments)`; computes and writes nothing.
+        identities: number of training identities, for `--dry_run`: `identities(job, **arguments)`.
         reads: (workdir, arguments) -> what the result depends on beside the arguments; None where that cannot be told,
             so that the stage is always done.
         machines: "together" if all machines of a job run the stage, "first" if the first one does it for all, "one"
@@ -33,21 +35,23 @@ class Stage:
         repeatable: whether it may be done again with other arguments; otherwise a result of other arguments is kept
             and the command refused.
         grows: whether it looks for itself what is left to do, and is never skipped.
-        may_change: arguments, `name` or `name.field`, that decide what is shown, kept or still to be done, not what
-            comes out.
+        may_change: which arguments, `name` or `name.field`, decide what is shown, kept or still to be done, not what
+            comes out: `may_change(arguments)`.
         decided_by: what the launcher sets that decides the result: "seed", "precision", "deterministic".
     """
 
     name: str
     result: str
     run: Callable[..., None]
+    check: Callable[..., None] | None = None
     plan: Callable[..., Sequence[str]] | None = None
+    identities: Callable[..., int] | None = None
     reads: Callable[[Path, Mapping[str, Any]], Sequence[Source] | None] = _reads_nothing
     machines: Literal["together", "first", "one"] = "first"
     trains_cells: bool = False
     repeatable: bool = False
     grows: bool = False
-    may_change: Collection[str] = ()
+    may_change: Callable[[Mapping[str, Any]], Collection[str]] = lambda arguments: ()
     decided_by: Collection[str] = ("seed", "precision", "deterministic")
 
     def folder(self, job: Job) -> Path:

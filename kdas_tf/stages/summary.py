@@ -10,13 +10,16 @@ import keras
 from kdas_tf import files
 from kdas_tf.models import baselines
 from kdas_tf.models.costs import multiply_adds
-from kdas_tf.models.networks import PAPER_REDUCTIONS, trainable_parameters
+from kdas_tf.models.networks import trainable_parameters
+from kdas_tf.settings import Backbone, CellSettings, Job
 from kdas_tf.stages import search
+from kdas_tf.stages.stage import stage
+from kdas_tf.stages.teacher import make_network
 
 RESULT = "summary.json"
 SEARCHED = "searched"
 
-PAPER: Mapping[str, float] = {
+PUBLISHED: Mapping[str, float] = {
     "ResNet18": 11.6,
     "ResNet34": 21.7,
     "ResNet50": 25.1,
@@ -33,63 +36,57 @@ NOTES = (
 )
 
 
+def _searched(workdir: Path) -> Path:
+    return workdir / "search" / search.RESULT
+
+
+def count_identities(job: Job, *, num_identities: int, **_: Any) -> int:
+    """Number of identities that the networks are made for."""
+    return num_identities
+
+
+@stage(
+    "summary",
+    result=RESULT,
+    identities=count_identities,
+    reads=lambda workdir, arguments: ("search",) if _searched(workdir).exists() else (),
+    repeatable=True,
+    decided_by=(),
+)
 def run(
+    job: Job,
     *,
-    workdir: Path,
-    image_size: tuple[int, int] = (384, 128),
+    network: CellSettings,
     num_identities: int = 751,
-    channels: int = 64,
-    cells: int = 8,
-    reductions: Sequence[int] = PAPER_REDUCTIONS,
-    stem: str = "inet4",
-    backbone: str = "ResNet50",
-    backbone_arguments: dict[str, Any] | None = None,
-    teacher_image_size: tuple[int, int] | None = None,
+    backbone: Backbone = Backbone(),
 ) -> None:
     """Prints a table of networks and writes it to `summary.json`; needs no data.
 
     The rows: the baselines, the teacher, and the network that was searched in the same workdir if there is one.
 
     Args:
-        workdir: folder of the run.
-        image_size: (height, width) in pixels.
+        job: what the launcher sets.
+        network: image size, and the cells of the networks of cells.
         num_identities: number of training identities; the default is Market-1501's.
-        channels: C of the networks of cells.
-        cells: number of cells.
-        reductions: positions of the reduction cells, counted from 0.
-        stem: of networks of cells, one of `kdas_tf.models.stem.STEMS`.
-        backbone: of the teacher, a name in keras.applications.
-        backbone_arguments: more arguments of the backbone.
-        teacher_image_size: what the backbone sees, if it is not `image_size`.
+        backbone: of the teacher.
 
     Raises:
         UserError: a network cannot be made with these arguments, or the genotype cannot be read.
     """
-    architectures = {name: name for name in baselines.NAMES}
-    teacher = baselines.TEACHER + backbone
-    architectures[teacher] = teacher
-    searched = workdir / "search" / search.RESULT
-    if searched.exists():
-        architectures[SEARCHED] = str(searched)
+    size, teacher_size = network.image_size, backbone.image_size or network.image_size
     rows = []
-    for name, architecture in architectures.items():
-        size = teacher_image_size or image_size if name == teacher else image_size
-        with keras.StatelessScope():  # shapes are all that is needed
-            network = baselines.make(
-                architecture,
-                num_identities,
-                image_size=size,
-                channels=channels,
-                cells=cells,
-                reductions=reductions,
-                stem=stem,
-                backbone_arguments=backbone_arguments,
-            )
-        rows.append(row(name, network, size))
-    print(f"summary: {num_identities} identities, {image_size[0]}x{image_size[1]}, C = {channels}, {cells} cells")
+    with keras.StatelessScope():  # shapes are all that is needed
+        for name in baselines.NAMES:
+            rows.append(row(name, baselines.make(name, num_identities, **network.arguments()), size))
+        teacher = make_network(backbone, num_identities, teacher_size)
+        rows.append(row(baselines.TEACHER + backbone.name, teacher, teacher_size))
+        if _searched(job.workdir).exists():
+            searched = baselines.make(str(_searched(job.workdir)), num_identities, **network.arguments())
+            rows.append(row(SEARCHED, searched, size))
+    print(f"summary: {num_identities} identities, {size[0]}x{size[1]}, C = {network.channels}, {network.cells} cells")
     for line in table(rows):
         print(f"  {line}")
-    with files.replacing(workdir / "summary" / RESULT) as partial:
+    with files.replacing(job.workdir / "summary" / RESULT) as partial:
         partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
@@ -101,7 +98,7 @@ def row(name: str, network: keras.Model, image_size: tuple[int, int]) -> dict[st
         "multiply_adds": multiply_adds(network, image_size),
         "embedding_size": int(network.head.neck.gamma.shape[0]),
     }
-    return {**found, "paper_params": PAPER[name]} if name in PAPER else found
+    return {**found, "paper_params": PUBLISHED[name]} if name in PUBLISHED else found
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -115,8 +112,3 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{entry['multiply_adds'] / 1e9:>#17.3g}  {entry['embedding_size']:>9}"
         )
     yield from NOTES
-
-
-def count_identities(*, num_identities: int = 751, **arguments: Any) -> int:
-    """Number of identities that the networks are made for."""
-    return num_identities

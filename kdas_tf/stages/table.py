@@ -4,34 +4,30 @@ The first table varies the objective of the search, and one training serves all 
 second varies the objective of the training on one genotype. Only both together show where a gain comes from.
 """
 
-import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from kdas_tf import files, genotype
+from kdas_tf import files
 from kdas_tf.drawing import comparison_plot, pictures
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation import comparison
 from kdas_tf.evaluation.comparison import Line, Table
 from kdas_tf.models import baselines
-from kdas_tf.models.networks import PAPER_REDUCTIONS, derived_parameters, trainable_parameters
-from kdas_tf.stages import ablation_rows as table_rows
-from kdas_tf.stages import ablation_runs
+from kdas_tf.models.networks import trainable_parameters
+from kdas_tf.settings import CellSettings, Job
+from kdas_tf.stages import ablation_rows, ablation_runs
 from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import train as train_stage
-from kdas_tf.stages.ablation_rows import Row
+from kdas_tf.stages.ablation_rows import AblationRow
 from kdas_tf.stages.ablation_runs import Finished, Run, Stages
+from kdas_tf.stages.stage import stage
 from kdas_tf.training.callbacks import clock
-from kdas_tf.training.devices.replicas import Strategy
 
 RESULT = "table.json"
-ONE_MACHINE = True
-CELLS = True
-FREE = ("seeds", "rows", "hand_made")
-"""Arguments that say how much of the table is done now; they may differ from one command to the next."""
 
 _NOTES = (
     "Mean ± sample standard deviation over the seeds; mAP and ranks in percent, of the network after its last epoch.",
@@ -39,23 +35,73 @@ _NOTES = (
 )
 
 
-def run(
+def check(
     *,
-    workdir: Path,
-    strategy: Strategy,
+    seeds: Sequence[int],
+    rows: Sequence[str] | None,
+    hand_made: Sequence[str],
+    search_temperatures: Mapping[str, Callable[[float], float]],
+    train_temperatures: Mapping[str, Callable[[float], float]],
+    chosen: str,
+    chosen_seed: int,
+    size_tolerance: float,
+    **_: Any,
+) -> None:
+    """Refuses rows and seeds that cannot be, before data and teacher are made."""
+    known = ablation_rows.make_rows(search_temperatures, train_temperatures, hand_made, chosen)
+    wanted(known, rows, seeds, Run(known[chosen], chosen_seed))
+    if not 0 <= size_tolerance < math.inf or chosen_seed < 0:
+        raise UserError(
+            "Expected table.run.size_tolerance and table.run.chosen_seed of at least 0, got "
+            f"{size_tolerance} and {chosen_seed}."
+        )
+
+
+def plan(job: Job, identities: int | None, *, student: CellSettings, **arguments: Any) -> list[str]:
+    """Says what the stage would do: rows and seeds, what is done, parameters where they are known."""
+    names = ("search_temperatures", "train_temperatures", "hand_made", "chosen")
+    known = ablation_rows.make_rows(*(arguments[name] for name in names))
+    chosen = Run(known[arguments["chosen"]], arguments["chosen_seed"])
+    asked = wanted(known, arguments["rows"], arguments["seeds"], chosen)
+    done = [run for run in asked if run.is_done(job.workdir)]
+    lines = [f"{len(asked)} runs, {len(done)} of them done"]
+    for row in dict.fromkeys(run.row for run in asked):
+        seeds = [f"{run.seed}{' (done)' if run in done else ''}" for run in asked if run.row == row]
+        counts = {int(run.numbers["parameters"]) for run in _finished(row, job.workdir, chosen)}
+        if row.architecture is not None:
+            with keras.StatelessScope():  # counts without memory
+                network = baselines.make(row.architecture, identities or 1, **student.arguments())
+            counts = {trainable_parameters(network)}
+        size = ", ".join(f"{count / 1e6:.2f}" for count in sorted(counts))
+        lines.append(f"{row.name}: seeds {', '.join(seeds)}" + (f"; {size} M trainable parameters" if size else ""))
+    return lines
+
+
+@stage(
+    "table",
+    result=RESULT,
+    check=check,
+    plan=plan,
+    reads=lambda workdir, arguments: ("data", "teacher"),
+    machines="one",
+    trains_cells=True,
+    grows=True,
+    may_change=lambda arguments: ("seeds", "rows", "hand_made", "train.judge_every", "search.monitoring"),
+    decided_by=("precision", "deterministic"),
+)
+def run(
+    job: Job,
+    *,
+    student: CellSettings,
     seeds: Sequence[int] = (0, 1, 2),
     rows: Sequence[str] | None = None,
-    hand_made: Sequence[str] = table_rows.HAND_MADE,
+    hand_made: Sequence[str] = baselines.NAMES,
     search: Callable[..., None] = search_stage.run,
     train: Callable[..., None] = train_stage.run,
-    search_temperatures: Mapping[str, Callable[[float], float]] = table_rows.SEARCH_TEMPERATURES,
-    train_temperatures: Mapping[str, Callable[[float], float]] = table_rows.TRAIN_TEMPERATURES,
+    search_temperatures: Mapping[str, Callable[[float], float]] = ablation_rows.SEARCH_TEMPERATURES,
+    train_temperatures: Mapping[str, Callable[[float], float]] = ablation_rows.TRAIN_TEMPERATURES,
     chosen: str = "dynamic",
     chosen_seed: int = 0,
-    channels: int = 64,
-    cells: int = 8,
-    reductions: Sequence[int] = PAPER_REDUCTIONS,
-    stem: str = "inet4",
     size_tolerance: float = 0.1,
 ) -> None:
     """Does what is missing of the tables, and writes them again after each run: `table.md`, `.csv`, `.png`, `.json`.
@@ -63,8 +109,8 @@ def run(
     Every run has a workdir of its own, `table/ROW/seed_SEED`, with this run's data and teacher.
 
     Args:
-        workdir: folder of the run, with data and teacher.
-        strategy: devices.
+        job: what the launcher sets; its workdir holds data and teacher.
+        student: the networks that `train` trains, to count the parameters of random genotypes.
         seeds: of searches, drawn genotypes and trainings.
         rows: names of the rows to do; None does all.
         hand_made: architectures that are not searched, as in `kdas_tf.models.baselines.make`; a row each.
@@ -74,37 +120,34 @@ def run(
         train_temperatures: {name: T of the training}; a row `train_NAME` of the second table each, beside the
             training's own.
         chosen: searched row with whose size random genotypes are drawn, and whose genotype the second table trains.
-        chosen_seed: seed of the search that found this genotype.
-        channels: C of the networks that `train` trains, to count the parameters of random genotypes.
-        cells: number of their cells.
-        reductions: positions of their reduction cells, counted from 0.
-        stem: of these networks.
+        chosen_seed: seed of the search whose genotype that is.
         size_tolerance: share by which the parameters of a random genotype may differ from those of the searched one
             with the same seed.
 
     Raises:
         UserError: there is no such row, a seed is no seed, or a run fails; finished runs stay.
     """
-    known = table_rows.make_rows(search_temperatures, train_temperatures, hand_made, chosen)
+    known = ablation_rows.make_rows(search_temperatures, train_temperatures, hand_made, chosen)
     first = Run(known[chosen], chosen_seed)
-    student = {"channels": channels, "cells": cells, "reductions": reductions, "stem": stem}
-    stages = Stages(search, train, strategy, first, student, size_tolerance)
+    stages = Stages(search, train, job, first, student, size_tolerance)
     asked = wanted(known, rows, seeds, first)
-    for number, one in enumerate(asked, start=1):
-        if one.is_done(workdir):
+    for number, each in enumerate(asked, start=1):
+        if each.is_done(job.workdir):
             continue
-        left = time_left(asked, workdir)
+        left = time_left(asked, job.workdir)
         print(
-            f"table: run {number} of {len(asked)}, {one.row.name} with seed {one.seed}; "
+            f"table: run {number} of {len(asked)}, {each.row.name} with seed {each.seed}; "
             f"{'time left not known yet' if left is None else f'time left about {clock(left)}'}",
             flush=True,
         )
-        ablation_runs.do(one, workdir, stages)
-        write(known, workdir, first)
-    print(write(known, workdir, first), flush=True)
+        ablation_runs.do(each, stages)
+        write(known, job.workdir, first)
+    print(write(known, job.workdir, first), flush=True)
 
 
-def wanted(known: Mapping[str, Row], names: Sequence[str] | None, seeds: Sequence[int], chosen: Run) -> list[Run]:
+def wanted(
+    known: Mapping[str, AblationRow], names: Sequence[str] | None, seeds: Sequence[int], chosen: Run
+) -> list[Run]:
     """The runs that are asked for: seed by seed, so that a table that is stopped has something in every row.
 
     Raises:
@@ -142,16 +185,16 @@ def time_left(asked: Sequence[Run], workdir: Path) -> float | None:
     return left
 
 
-def write(known: Mapping[str, Row], workdir: Path, chosen: Run) -> str:
+def write(known: Mapping[str, AblationRow], workdir: Path, chosen: Run) -> str:
     """Writes all files from all runs that are finished, whether or not they were asked for now; returns the text."""
     found = {row.name: _finished(row, workdir, chosen) for row in known.values()}
 
     def lines(*, of_training: bool) -> list[Line]:
         rows = [row for row in known.values() if (row.kind == "training") == of_training]
         numbers = {row.name: [one.numbers for one in found[row.name]] for row in rows}
-        return [Line(row.name, row.title, numbers[row.name], table_rows.published(row.name)) for row in rows]
+        return [Line(row.name, row.title, numbers[row.name], ablation_rows.published(row.name)) for row in rows]
 
-    drawn = [f"{one.drawn} (seed {one.seed})" for one in found[table_rows.RANDOM]]
+    drawn = [f"{one.drawn} (seed {one.seed})" for one in found[ablation_rows.RANDOM]]
     draws = [f"Random genotypes drawn until one had about the wanted size: {', '.join(drawn)}."] if drawn else []
     only = f"All train the genotype of {known[chosen.row.name].title!r}, seed {chosen.seed}."
     tables = [
@@ -167,35 +210,8 @@ def write(known: Mapping[str, Row], workdir: Path, chosen: Run) -> str:
     return text
 
 
-def _finished(row: Row, workdir: Path, chosen: Run) -> list[Finished]:
+def _finished(row: AblationRow, workdir: Path, chosen: Run) -> list[Finished]:
     if row.kind == "teacher":
         return ablation_runs.finished_teacher(row, workdir)
     runs = [_same(Run(row, chosen.seed), chosen), *ablation_runs.runs_on_disk(row, workdir)]
     return ablation_runs.finished(row, sorted(set(runs), key=lambda run: run.seed), workdir)
-
-
-def plan(*, workdir: Path, num_identities: int, **arguments: Any) -> list[str]:
-    """Says what the stage would do: rows and seeds, what is done, parameters where they are known."""
-    arguments = {name: p.default for name, p in inspect.signature(run).parameters.items()} | arguments
-    names = ("search_temperatures", "train_temperatures", "hand_made", "chosen")
-    known = table_rows.make_rows(*(arguments[name] for name in names))
-    chosen = Run(known[arguments["chosen"]], arguments["chosen_seed"])
-    asked = wanted(known, arguments["rows"], arguments["seeds"], chosen)
-    done = [one for one in asked if one.is_done(workdir)]
-    lines = [f"{len(asked)} runs, {len(done)} of them done"]
-    student = {name: arguments[name] for name in ("channels", "cells", "reductions", "stem")}
-    for row in dict.fromkeys(one.row for one in asked):
-        seeds = [f"{one.seed}{' (done)' if one in done else ''}" for one in asked if one.row == row]
-        counts = {int(one.numbers["parameters"]) for one in _finished(row, workdir, chosen)}
-        if row.architecture is not None:
-            counts = {_parameters(row.architecture, num_identities, student)}
-        size = ", ".join(f"{count / 1e6:.2f}" for count in sorted(counts))
-        lines.append(f"{row.name}: seeds {', '.join(seeds)}" + (f"; {size} M trainable parameters" if size else ""))
-    return lines
-
-
-def _parameters(architecture: str, num_identities: int, student: Mapping[str, Any]) -> int:
-    if architecture in genotype.NAMED or Path(architecture).is_file():
-        return derived_parameters(genotype.load(architecture), num_identities, **student)
-    with keras.StatelessScope():  # counts without memory; the size of the image has no influence
-        return trainable_parameters(baselines.make(architecture, num_identities, image_size=(64, 64)))

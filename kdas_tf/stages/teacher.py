@@ -1,184 +1,158 @@
 """Stage 2: fine-tunes the teacher with L_c + L_t, or takes over logits that somebody else computed."""
 
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from kdas_tf import files, schedules
-from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.pipeline import WHOLE, Dataset, Share, balanced_batches, naming_damaged_images, ordered_batches
+from kdas_tf import files
+from kdas_tf.data.logits import read_logits
+from kdas_tf.data.pipeline import naming_damaged_images, ordered_batches
 from kdas_tf.data.records import ReIDData, relabel
-from kdas_tf.data.sampler import steps_per_epoch
-from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation.features import Network, predict
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
 from kdas_tf.models.networks import trainable_parameters
-from kdas_tf.models.teacher_network import Teacher, TeacherTable, read_logits
+from kdas_tf.models.teacher_network import Teacher, TeacherTable
+from kdas_tf.settings import Backbone, Fitting, Job, Sampling
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.judging import judge, summary
 from kdas_tf.stages.reporting import progress_line
-from kdas_tf.training.batch_norm import configure_batch_norm
-from kdas_tf.training.board import Board
-from kdas_tf.training.checkpoints import Checkpoints
-from kdas_tf.training.devices.replicas import Strategy, replicas
-from kdas_tf.training.devices.workers import by_first, on_this_worker, share_of, writes
-from kdas_tf.training.fitting import fit
-from kdas_tf.training.optimizers import adam
+from kdas_tf.stages.stage import Source, stage
+from kdas_tf.training.devices.workers import on_this_worker, run_on_first_worker, writes
+from kdas_tf.training.recipe import Recipe, balanced_source
 from kdas_tf.training.steps import TrainingModel
 
 RESULT = "teacher.json"
-TOGETHER = True
 TABLE = "logits.npy"
 VIEWS = ("augmented", "clean")
 
 
-def run(
+def make_network(
+    backbone: Backbone, num_identities: int, image_size: tuple[int, int], weights: str | None = None
+) -> Teacher:
+    """Makes the teacher, by default with new weights.
+
+    Args:
+        backbone: which network.
+        num_identities: number of training identities.
+        image_size: (height, width) of the photographs in pixels.
+        weights: of the backbone, as in `Backbone`.
+    """
+    return Teacher(
+        backbone.name,
+        num_identities,
+        image_size=backbone.image_size or image_size,
+        weights=weights,
+        last_stride=backbone.last_stride,
+        backbone_arguments=backbone.arguments,
+    )
+
+
+def check(*, view: str, **_: Any) -> None:
+    """Refuses a view that does not exist."""
+    if view not in VIEWS:
+        raise UserError(f"Expected teacher.run.view to be one of {VIEWS}, got {view!r}.")
+
+
+def plan(
+    job: Job,
+    identities: int | None,
     *,
-    workdir: Path,
-    seed: int,
-    strategy: Strategy,
     image_size: tuple[int, int],
-    backbone: str = "ResNet50",
-    weights: str | None = "imagenet",
-    last_stride: int | None = None,
-    backbone_arguments: dict[str, Any] | None = None,
-    teacher_image_size: tuple[int, int] | None = None,
+    backbone: Backbone,
+    fitting: Fitting,
+    logits: str | None,
+    reuse: str | None,
+    **_: Any,
+) -> list[str]:
+    """Says what the stage would do, with parameters."""
+    if reuse is not None:
+        return [f"takes over the teacher in {reuse}"]
+    if logits is not None:
+        return [f"takes the logits in {logits}"]
+    with keras.StatelessScope():
+        parameters = trainable_parameters(make_network(backbone, identities or 1, image_size))
+    height, width = backbone.image_size or image_size
+    return [
+        f"fine-tunes {backbone.name} at {height}x{width} for {fitting.epochs} epochs, "
+        f"{parameters / 1e6:.1f} M trainable parameters"
+    ]
+
+
+def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
+    """What the result depends on."""
+    logits, reuse, weights = arguments["logits"], arguments["reuse"], arguments["backbone"].weights
+    if reuse is not None:
+        return "data", Path(reuse) / RESULT
+    if logits is not None:
+        return "data", Path(logits)
+    return ("data", Path(weights)) if weights not in (None, "imagenet") else ("data",)
+
+
+@stage("teacher", result=RESULT, check=check, plan=plan, reads=reads, machines="together")
+def run(
+    job: Job,
+    *,
+    image_size: tuple[int, int],
+    backbone: Backbone,
+    sampling: Sampling,
+    fitting: Fitting,
+    objective: Objective = Objective(),
     logits: str | None = None,
     reuse: str | None = None,
     view: str = "augmented",
-    epochs: int = 60,
-    identities_per_batch: int = 16,
-    images_per_identity: int = 4,
-    learning_rate: float = 3.5e-4,
-    final_learning_rate: float = 3.5e-6,
-    optimizer: Callable[..., keras.optimizers.Optimizer] = adam,
-    label_smoothing: float = 0.0,
-    augmentation: Callable[[], Augmentation] = Augmentation,
-    objective: Callable[[], Objective] = Objective,
-    synchronized_batch_norm: bool = True,
-    keep_checkpoints: int = 3,
-    image_cache_gb: float = 1.0,
 ) -> None:
     """Writes `teacher.json` beside the weights, or beside a table of logits.
 
     Args:
-        workdir: folder of the run.
-        seed: of weights, batches and augmentation.
-        strategy: devices.
+        job: what the launcher sets.
         image_size: (height, width) of the photographs in pixels.
-        backbone: name in keras.applications.
-        weights: of the backbone: "imagenet", a file, or None.
-        last_stride: stride of a ResNet's last stage, None for the usual 2.
-        backbone_arguments: more arguments of the backbone.
-        teacher_image_size: what the backbone sees, if it is not `image_size`.
-        logits: file of logits per image (`kdas_tf.models.teacher_network.read_logits`); nothing is trained then.
+        backbone: the network that is fine-tuned.
+        sampling: the batches.
+        fitting: of the weights.
+        objective: of Eq. 9; the temperature is 0, so it is L_c + L_t.
+        logits: file of logits per image (`kdas_tf.data.logits.read_logits`); nothing is trained then.
         reuse: folder of another run's teacher stage, of the same training images; it is copied, nothing is trained.
         view: "augmented" runs the teacher on what the student sees, "clean" once on every image as it is.
-        epochs: of fine-tuning.
-        identities_per_batch: P.
-        images_per_identity: K.
-        learning_rate: at the start.
-        final_learning_rate: at the end of a cosine.
-        optimizer: makes the optimizer from a learning rate.
-        label_smoothing: of the labels.
-        augmentation: makes the augmentation.
-        objective: makes the objective; the temperature is 0, so it is L_c + L_t.
-        synchronized_batch_norm: several devices normalise by the whole batch; otherwise each by its own part of it.
-        keep_checkpoints: how many of the last checkpoints are kept.
-        image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
     Raises:
         UserError: an argument is out of its range, or a file cannot be used.
     """
-    if view not in VIEWS:
-        raise UserError(f"Expected teacher.run.view to be one of {VIEWS}, got {view!r}.")
-    since = time.monotonic()
-    folder, data = workdir / "teacher", data_stage.load(workdir)
-    labels, identities = relabel(data.train)
+    recipe = Recipe("teacher", job, fitting)
+    check(view=view)
+    folder, data = job.workdir / "teacher", data_stage.load(job.workdir)
+    identities = relabel(data.train)[1]
     if reuse is not None:
         source = Path(reuse)
-        by_first(strategy, lambda: _copy(source, folder, images=len(labels), identities=len(identities)))
+        sizes = {"images": len(data.train), "identities": len(identities)}
+        run_on_first_worker(job.strategy, lambda: _copy(source, folder, **sizes))
         return
     if logits is not None:
-        by_first(strategy, lambda: _take_logits(logits, folder, data, identities))
+        run_on_first_worker(job.strategy, lambda: _take_logits(logits, folder, data, identities))
         return
 
-    cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
-
-    def batches(epoch: int, step: int = 0, share: Share = WHOLE) -> Dataset:
-        return balanced_batches(
-            data.train,
-            labels,
-            range(len(labels)),
-            image_size=image_size,
-            identities_per_batch=identities_per_batch,
-            images_per_identity=images_per_identity,
-            augmentation=augmentation(),
-            seed=seed,
-            start_epoch=epoch,
-            start_step=step,
-            epochs=epochs,
-            cache=cache,
-            share=share,
-        )
-
-    batches(epochs, 0, share_of(strategy))  # refuses what does not fit before networks are made
-    keras.utils.set_random_seed(seed)
-    with strategy.scope():
-        network = Teacher(
-            backbone,
-            len(identities),
-            image_size=teacher_image_size or image_size,
-            weights=weights,
-            last_stride=last_stride,
-            backbone_arguments=backbone_arguments,
-        )
-        configure_batch_norm(network, replicas=replicas(), synchronized=synchronized_batch_norm, momentum=0.9)
-        model = TrainingModel(
-            network, None, objective(), num_identities=len(identities), label_smoothing=label_smoothing
-        )
-        model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
-    parameters = trainable_parameters(network)
-    print(f"teacher: {backbone}, {parameters / 1e6:.1f} M trainable parameters, {len(identities)} identities")
-
-    with naming_damaged_images(data.train):
-        fit(
-            model,
-            batches,
-            stage="teacher",
-            workdir=workdir,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch(len(labels), identities_per_batch * images_per_identity),
-            checkpoints=Checkpoints(
-                folder / "checkpoints",
-                {"network": network, "optimizer": model.optimizer},
-                keep=keep_checkpoints,
-                strategy=strategy,
-            ),
-            board=Board(workdir / "tensorboard" / "teacher", strategy=strategy),
-            temperature=lambda epoch: 0.0,
-            learning_rate=lambda epoch: schedules.cosine(
-                epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
-            ),
-            shown=("total", "distillation", "triplet"),
-            since=since,
-        )
-    if not writes(strategy):
+    with recipe.making(balanced_source(job, data, image_size=image_size, sampling=sampling, epochs=fitting.epochs)):
+        network = make_network(backbone, len(identities), image_size, backbone.weights)
+        smoothing = fitting.label_smoothing
+        model = TrainingModel(network, None, objective, num_identities=len(identities), label_smoothing=smoothing)
+        # keras.applications ships a momentum of 0.99 to 0.999, which lags in runs of a few epochs.
+        recipe.compile(model, title=f"{backbone.name}, {len(identities)} identities", momentum=0.9)
+    recipe.fit(model, board=recipe.board(), shown=("total", "distillation", "triplet"))
+    if not writes(job.strategy):
         return
-    judged = on_this_worker(network, strategy)
+
+    judged = on_this_worker(network, job.strategy)
     result = judge(judged, data, image_size=image_size, title="teacher")
     results = summary(result) if result else {}
     if results:
         print("teacher: " + "  ".join(f"{name} {value:.1f}" for name, value in results.items()), flush=True)
     saved.save(network, folder, image_size=image_size)
-    content = {"results": results, "parameters": parameters}
+    content = {"results": results, "parameters": trainable_parameters(network)}
     if view == "clean":
         _finish_with_table(folder, clean_logits(judged, data, image_size), content)
     else:
@@ -247,27 +221,3 @@ def load(workdir: Path) -> keras.Model | TeacherTable:
             f"The teacher in {folder} cannot be read ({type(error).__name__}: {error}). "
             "Delete that folder and run the teacher stage again."
         ) from error
-
-
-def plan(
-    *, workdir: Path, num_identities: int, image_size: tuple[int, int], backbone: str = "ResNet50", **arguments: Any
-) -> list[str]:
-    """Says what the stage would do, with parameters."""
-    if arguments.get("reuse"):
-        return [f"takes over the teacher in {arguments['reuse']}"]
-    if arguments.get("logits"):
-        return [f"takes the logits in {arguments['logits']}"]
-    size = arguments.get("teacher_image_size") or image_size
-    with keras.StatelessScope():
-        network = Teacher(
-            backbone,
-            num_identities,
-            image_size=size,
-            weights=None,
-            last_stride=arguments.get("last_stride"),
-            backbone_arguments=arguments.get("backbone_arguments"),
-        )
-    return [
-        f"fine-tunes {backbone} at {size[0]}x{size[1]} for {arguments.get('epochs', 60)} epochs, "
-        f"{trainable_parameters(network) / 1e6:.1f} M trainable parameters"
-    ]

@@ -1,188 +1,158 @@
 """Stage 4: trains the network that was searched, or any other one, with the objective at dynamic temperature."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from kdas_tf import files, schedules
-from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.pipeline import WHOLE, Dataset, Share, balanced_batches, naming_damaged_images
+from kdas_tf import files
 from kdas_tf.data.records import ReIDData, relabel
-from kdas_tf.data.sampler import steps_per_epoch
-from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import baselines, saved
-from kdas_tf.models.networks import PAPER_REDUCTIONS, trainable_parameters
+from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.models.transfer import start_from
+from kdas_tf.schedules import LinearTemperature
+from kdas_tf.settings import CellSettings, Fitting, Job, Sampling
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages.judging import judge, summary
-from kdas_tf.training.batch_norm import configure_batch_norm
-from kdas_tf.training.board import Board
+from kdas_tf.stages.stage import Source, stage
 from kdas_tf.training.callbacks import DropPathCallback, OnFirstWorker
-from kdas_tf.training.checkpoints import Checkpoints
-from kdas_tf.training.devices.replicas import Strategy, replicas
-from kdas_tf.training.devices.workers import on_this_worker, share_of, writes
-from kdas_tf.training.fitting import fit
-from kdas_tf.training.optimizers import adam
+from kdas_tf.training.devices.workers import on_this_worker, writes
+from kdas_tf.training.recipe import Recipe, balanced_source
 from kdas_tf.training.steps import TrainingModel
 
 RESULT = "train.json"
-TOGETHER = True
-CELLS = True
 BEST = "best"
 
 
+def is_distilled(temperature: Callable[[float], float], fitting: Fitting) -> bool:
+    """Whether a training ever looks at the teacher."""
+    return any(temperature(epoch) > 0 for epoch in range(fitting.epochs))
+
+
+def architecture_of(workdir: Path, architecture: str | None) -> str:
+    """What is trained: the architecture that was given, or the file of this run's search."""
+    return architecture if architecture is not None else str(workdir / "search" / search_stage.RESULT)
+
+
+def check(*, architecture: str | None, drop_path: float, judge_every: int, **_: Any) -> None:
+    """Refuses what would end the stage after hours of the stages before it."""
+    if architecture is not None:
+        baselines.check(architecture)
+    if judge_every < 1 or not 0 <= drop_path < 1:
+        raise UserError(
+            "Expected train.run.judge_every of at least 1 and train.run.drop_path from 0 to below 1, got "
+            f"{judge_every} and {drop_path}."
+        )
+
+
+def plan(
+    job: Job, identities: int | None, *, architecture: str | None, network: CellSettings, fitting: Fitting, **_: Any
+) -> list[str]:
+    """Says what the stage would do, with parameters where the architecture is known."""
+    name = architecture_of(job.workdir, architecture)
+    if architecture is None and not Path(name).exists():
+        return [f"trains the network that the search will find, C = {network.channels}, {fitting.epochs} epochs"]
+    with keras.StatelessScope():
+        parameters = trainable_parameters(baselines.make(name, identities or 1, **network.arguments()))
+    return [f"trains {name}, {parameters / 1e6:.2f} M trainable parameters, {fitting.epochs} epochs"]
+
+
+def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
+    """What the result depends on: the teacher only where it is looked at, the search only where it is trained."""
+    sources: list[Source] = ["data"]
+    if is_distilled(arguments["temperature"], arguments["fitting"]):
+        sources.append("teacher")
+    if arguments["architecture"] is None:
+        sources.append("search")
+    elif arguments["architecture"] not in baselines.NAMES:
+        sources.append(Path(arguments["architecture"]))
+    if arguments["pretrained"] is not None:
+        sources.append(Path(arguments["pretrained"]) / saved.WEIGHTS)
+    return sources
+
+
+@stage(
+    "train",
+    result=RESULT,
+    check=check,
+    plan=plan,
+    reads=reads,
+    machines="together",
+    trains_cells=True,
+    may_change=lambda arguments: ("judge_every",),
+)
 def run(
+    job: Job,
     *,
-    workdir: Path,
-    seed: int,
-    strategy: Strategy,
-    image_size: tuple[int, int],
+    network: CellSettings,
+    sampling: Sampling,
+    fitting: Fitting,
     architecture: str | None = None,
-    channels: int = 64,
-    cells: int = 8,
-    reductions: Sequence[int] = PAPER_REDUCTIONS,
-    stem: str = "inet4",
     drop_path: float = 0.0,
     pretrained: str | None = None,
-    epochs: int = 200,
-    identities_per_batch: int = 8,
-    images_per_identity: int = 4,
-    learning_rate: float = 3.5e-4,
-    final_learning_rate: float = 3.5e-6,
-    optimizer: Callable[..., keras.optimizers.Optimizer] = adam,
-    temperature: Callable[[float], float] = schedules.linear_temperature,
-    label_smoothing: float = 0.0,
-    augmentation: Callable[[], Augmentation] = Augmentation,
-    objective: Callable[[], Objective] = Objective,
+    temperature: Callable[[float], float] = LinearTemperature(),
+    objective: Objective = Objective(),
     judge_every: int = 20,
-    synchronized_batch_norm: bool = True,
-    keep_checkpoints: int = 3,
-    image_cache_gb: float = 1.0,
 ) -> None:
     """Writes `train.json` last, beside the network after the last epoch and the best one in `best`.
 
     Args:
-        workdir: folder of the run.
-        seed: of weights, batches, augmentation and dropped paths.
-        strategy: devices.
-        image_size: (height, width) in pixels.
-        architecture: as in `kdas_tf.models.baselines.make`; None is the genotype that this run's search has found.
-        channels: C of a network of cells.
-        cells: number of cells.
-        reductions: positions of the reduction cells, counted from 0.
-        stem: of networks of cells, one of `kdas_tf.models.stem.STEMS`.
+        job: what the launcher sets.
+        network: image size, and the cells of a network of cells.
+        sampling: the batches; the paper has 8 x 4, and 16 x 4 with pre-trained weights.
+        fitting: of the weights.
+        architecture: as in `kdas_tf.models.baselines.make`; None is the genotype that this run's search has derived.
         drop_path: probability towards which it grows linearly from 0 over the epochs (DARTS).
         pretrained: folder of a pretrain stage to start from.
-        epochs: of training.
-        identities_per_batch: P; the paper has 16 with pre-trained weights.
-        images_per_identity: K.
-        learning_rate: at the start.
-        final_learning_rate: at the end of a cosine.
-        optimizer: makes the optimizer from a learning rate.
         temperature: T as a function of the epoch; where it is 0 from the start, no teacher is needed.
-        label_smoothing: of the labels, where T is 0.
-        augmentation: makes the augmentation.
-        objective: makes the objective of Eq. 9.
+        objective: of Eq. 9.
         judge_every: epochs between two evaluations; the last epoch is always judged.
-        synchronized_batch_norm: several devices normalise by the whole batch; otherwise each by its own part of it.
-        keep_checkpoints: how many of the last checkpoints are kept.
-        image_cache_gb: decoded training images are kept in memory if all of them fit; 10^9 bytes.
 
     Raises:
         UserError: an argument is out of its range, or an earlier stage's result cannot be used.
     """
-    if judge_every < 1 or epochs < 1:
-        raise UserError(f"Expected judge_every and epochs of at least 1, got {judge_every} and {epochs}.")
-    since = time.monotonic()
-    folder, data = workdir / "train", data_stage.load(workdir)
-    labels, identities = relabel(data.train)
-    distilled = any(temperature(epoch) > 0 for epoch in range(epochs))
+    recipe = Recipe("train", job, fitting)
+    check(architecture=architecture, drop_path=drop_path, judge_every=judge_every)
+    data = data_stage.load(job.workdir)
+    num_identities, image_size = len(relabel(data.train)[1]), network.image_size
+    name = architecture_of(job.workdir, architecture)
 
-    cache = ImageCache(data.train, image_size, limit=image_cache_gb * 1e9)
-
-    def batches(epoch: int, step: int = 0, share: Share = WHOLE) -> Dataset:
-        return balanced_batches(
-            data.train,
-            labels,
-            range(len(labels)),
-            image_size=image_size,
-            identities_per_batch=identities_per_batch,
-            images_per_identity=images_per_identity,
-            augmentation=augmentation(),
-            seed=seed,
-            start_epoch=epoch,
-            start_step=step,
-            epochs=epochs,
-            cache=cache,
-            share=share,
-        )
-
-    batches(epochs, 0, share_of(strategy))  # refuses what does not fit before networks are made
-    keras.utils.set_random_seed(seed)
-    with strategy.scope():
-        network = baselines.make(
-            architecture or str(workdir / "search" / search_stage.RESULT),
-            len(identities),
-            image_size=image_size,
-            channels=channels,
-            cells=cells,
-            reductions=reductions,
-            stem=stem,
-            drop_path=drop_path,
-        )
-        configure_batch_norm(network, replicas=replicas(), synchronized=synchronized_batch_norm)
+    with recipe.making(balanced_source(job, data, image_size=image_size, sampling=sampling, epochs=fitting.epochs)):
+        student = baselines.make(name, num_identities, drop_path=drop_path, **network.arguments())
         if pretrained is not None:
-            print(f"train: {start_from(network, Path(pretrained))} weights taken from {pretrained}", flush=True)
-        model = TrainingModel(
-            network,
-            teacher_stage.load(workdir) if distilled else None,
-            objective(),
-            num_identities=len(identities),
-            label_smoothing=label_smoothing,
-        )
-        model.compile(optimizer(learning_rate=learning_rate), jit_compile=False)
-    parameters = trainable_parameters(network)
-    print(f"train: {network.name}, {parameters / 1e6:.2f} M trainable parameters", flush=True)
+            print(f"train: {start_from(student, Path(pretrained))} weights taken from {pretrained}", flush=True)
+        teacher = teacher_stage.load(job.workdir) if is_distilled(temperature, fitting) else None
+        smoothing = fitting.label_smoothing
+        model = TrainingModel(student, teacher, objective, num_identities=num_identities, label_smoothing=smoothing)
+        recipe.compile(model)
 
     judged = JudgeCallback(
-        network, data, folder, image_size=image_size, every=judge_every, epochs=epochs, strategy=strategy
+        student,
+        data,
+        job.workdir / "train",
+        image_size=image_size,
+        every=judge_every,
+        epochs=fitting.epochs,
+        strategy=job.strategy,
     )
-    with naming_damaged_images(data.train):
-        fit(
-            model,
-            batches,
-            stage="train",
-            workdir=workdir,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch(len(labels), identities_per_batch * images_per_identity),
-            checkpoints=Checkpoints(
-                folder / "checkpoints",
-                {"network": network, "optimizer": model.optimizer},
-                keep=keep_checkpoints,
-                strategy=strategy,
-            ),
-            board=Board(workdir / "tensorboard" / "train", strategy=strategy),
-            temperature=temperature,
-            learning_rate=lambda epoch: schedules.cosine(
-                epoch, start=learning_rate, end=final_learning_rate, epochs=epochs
-            ),
-            callbacks=[*_drop_path(network, drop_path, epochs), judged],
-            shown=("total", "distillation", "triplet", "temperature", "mAP", "rank1"),
-            since=since,
-        )
-    if not writes(strategy):
+    recipe.fit(
+        model,
+        board=recipe.board(),
+        temperature=temperature,
+        callbacks=[*_drop_path(student, drop_path, fitting.epochs), judged],
+        shown=("total", "distillation", "triplet", "temperature", "mAP", "rank1"),
+    )
+    if not writes(job.strategy):
         return
-    saved.save(network, folder, image_size=image_size)
-    last = judged.last if judged.last is not None else judged.judge(epochs)
-    content = {"results": last, "best": judged.best, "parameters": parameters, "epochs": epochs, "seed": seed}
-    files.write_json(folder / RESULT, content)
+    saved.save(student, job.workdir / "train", image_size=image_size)
+    last = judged.last if judged.last is not None else judged.judge(fitting.epochs)
+    content = {"results": last, "best": judged.best, "parameters": trainable_parameters(student)}
+    files.write_json(job.workdir / "train" / RESULT, {**content, "epochs": fitting.epochs, "seed": job.seed})
 
 
 def _drop_path(network: keras.Model, final: float, epochs: int) -> list[keras.callbacks.Callback]:
@@ -215,7 +185,7 @@ class JudgeCallback(OnFirstWorker):
         image_size: tuple[int, int],
         every: int,
         epochs: int,
-        strategy: Strategy,
+        strategy: Any,
     ):
         super().__init__()
         self.judged = on_this_worker(network, strategy)
@@ -242,33 +212,3 @@ class JudgeCallback(OnFirstWorker):
             saved.save(self.network, self.best_file.parent, image_size=self.image_size)
             files.write_json(self.best_file, self.best)
         return numbers
-
-
-def plan(
-    *,
-    workdir: Path,
-    num_identities: int,
-    image_size: tuple[int, int],
-    architecture: str | None = None,
-    channels: int = 64,
-    cells: int = 8,
-    reductions: Sequence[int] = PAPER_REDUCTIONS,
-    stem: str = "inet4",
-    **arguments: Any,
-) -> list[str]:
-    """Says what the stage would do, with parameters where the architecture is known."""
-    epochs = f"{arguments.get('epochs', 200)} epochs"
-    own = workdir / "search" / search_stage.RESULT
-    if architecture is None and not own.exists():
-        return [f"trains the network that the search will find, C = {channels}, {epochs}"]
-    with keras.StatelessScope():
-        network = baselines.make(
-            architecture or str(own),
-            num_identities,
-            image_size=image_size,
-            channels=channels,
-            cells=cells,
-            reductions=reductions,
-            stem=stem,
-        )
-    return [f"trains {architecture or own}, {trainable_parameters(network) / 1e6:.2f} M trainable parameters, {epochs}"]

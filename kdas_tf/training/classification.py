@@ -9,12 +9,12 @@ import tensorflow as tf
 from keras import ops
 
 from kdas_tf import files
-from kdas_tf.data.pipeline import Share
+from kdas_tf.data.pipeline import BatchShard
 from kdas_tf.losses.distillation import distillation_loss, soft_targets
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
 from kdas_tf.training.devices.replicas import gather, replicas
-from kdas_tf.training.devices.workers import share_of, writes
+from kdas_tf.training.devices.workers import batch_shard_of, writes
 from kdas_tf.training.steps import Batch, TrainingModel
 
 BEST = "best"
@@ -102,7 +102,7 @@ class Evaluation(keras.callbacks.Callback):
         image_size: (height, width) in pixels.
     """
 
-    def __init__(self, batches: Callable[[Share], tf.data.Dataset], folder: Path, *, image_size: tuple[int, int]):
+    def __init__(self, batches: Callable[[BatchShard], tf.data.Dataset], folder: Path, *, image_size: tuple[int, int]):
         super().__init__()
         self.batches = batches
         self.image_size = image_size
@@ -129,7 +129,7 @@ class Evaluation(keras.callbacks.Callback):
         if self.step is None:
             self.step = model.on_all_replicas(model.test_step)
         model.reset_metrics()
-        for batch in strategy.distribute_datasets_from_function(lambda _: self.batches(share_of(strategy))):
+        for batch in strategy.distribute_datasets_from_function(lambda _: self.batches(batch_shard_of(strategy))):
             values = self.step(batch)
         self.last = {name: float(values[f"val_{name}"]) for name in ClassificationTerms._fields}
         return self.last

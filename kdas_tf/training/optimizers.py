@@ -1,26 +1,84 @@
-"""The optimizers of section 4.2, as functions of plain numbers."""
+"""The optimizers of section 4.2: settings, and how they move weights by one kernel of TensorFlow's each."""
 
+import dataclasses
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from kdas_tf.settings import check_range
 
-class _OneOperation(keras.optimizers.Optimizer):
-    """What optimizers share that move a variable by one kernel of TensorFlow's, where Keras writes a dozen operations.
 
-    Networks of cells have hundreds of small weights, and what moves them waits to be traced and optimised before the
-    first step, and takes its time in every one. All variables are decayed; `exclude_from_weight_decay` has no effect.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SGD:
+    """SGD with momentum, for the supernet's weights (section 4.2.1). Call it with a learning rate.
+
+    Args:
+        momentum: of the gradient.
+        weight_decay: per step and unit of learning rate, decoupled from the gradient.
+        gradient_norm: the gradient is scaled down to this global norm; DARTS uses 5, the paper does not say.
+
+    Raises:
+        UserError: a number is out of its range.
+    """
+
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    gradient_norm: float | None = None
+
+    def __post_init__(self):
+        check_range(self, "momentum", least=0, below=1)
+        check_range(self, "weight_decay", least=0)
+        check_range(self, "gradient_norm", above=0)
+
+    def __call__(self, *, learning_rate: float) -> keras.optimizers.Optimizer:
+        """Makes the optimizer; the learning rate is that of the start."""
+        limit = {"global_clipnorm": self.gradient_norm}
+        return OneKernelSGD(learning_rate, momentum=self.momentum, weight_decay=self.weight_decay, **limit)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam, for the architecture parameters (section 4.2.1) and for training (4.2.2). Call it with a learning rate.
+
+    Args:
+        weight_decay: per step and unit of learning rate, decoupled from the gradient.
+        beta_1: decay of the gradient's mean (DARTS uses 0.5 for alpha, the paper does not say).
+        beta_2: decay of its square.
+
+    Raises:
+        UserError: a number is out of its range.
+    """
+
+    weight_decay: float = 5e-4
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+
+    def __post_init__(self):
+        check_range(self, "weight_decay", least=0)
+        check_range(self, "beta_1 beta_2", least=0, below=1)
+
+    def __call__(self, *, learning_rate: float) -> keras.optimizers.Optimizer:
+        """Makes the optimizer; the learning rate is that of the start."""
+        return OneKernelAdam(learning_rate, **dataclasses.asdict(self))
+
+
+class _OneKernel(keras.optimizers.Optimizer):
+    """What the optimizers share that move a weight by one kernel, where Keras writes a dozen operations or more.
+
+    Networks of cells have hundreds of small weights. What moves them is traced and optimised before the first step,
+    which takes half as long with one kernel (docs/performance.md). Every weight is decayed:
+    `exclude_from_weight_decay` has no effect.
     """
 
     _numbers: Any = None
 
     def numbers(self, rate) -> tuple:
-        """What all variables are moved by, as tensors, from the learning rate."""
+        """From the learning rate, the tensors by which all weights are moved."""
         raise NotImplementedError
 
     def move(self, gradient, variable, index: int, *numbers) -> None:
-        """Moves a variable, the optimizer's own of this index."""
+        """Moves the weight with this index among the optimizer's."""
         raise NotImplementedError
 
     def apply(self, grads, trainable_variables=None):
@@ -39,7 +97,7 @@ class _OneOperation(keras.optimizers.Optimizer):
             self.update_step(gradient, variable.value, learning_rate)
 
     def update_step(self, gradient, variable, learning_rate):
-        if self._numbers is None:  # once for all variables
+        if self._numbers is None:  # once for all weights of a step
             rate = tf.convert_to_tensor(learning_rate)
             self._numbers = rate * (self.weight_decay or 0.0), self.numbers(rate)
         decay, numbers = self._numbers
@@ -49,9 +107,8 @@ class _OneOperation(keras.optimizers.Optimizer):
         self.move(gradient, variable, self._get_variable_index(variable), *numbers)
 
 
-@keras.saving.register_keras_serializable("kdas_tf")
-class MomentumSGD(_OneOperation, keras.optimizers.SGD):
-    """`keras.optimizers.SGD` with momentum in a third of the operations; the numbers are the same."""
+class OneKernelSGD(_OneKernel, keras.optimizers.SGD):
+    """`keras.optimizers.SGD` with the same numbers."""
 
     def numbers(self, rate):
         return rate, tf.constant(float(self.momentum), rate.dtype)
@@ -67,25 +124,14 @@ class MomentumSGD(_OneOperation, keras.optimizers.SGD):
             lr=rate,
             grad=gradient,
             momentum=momentum,
-            use_nesterov=self.nesterov,
         )
 
 
-@keras.saving.register_keras_serializable("kdas_tf")
-class Adam(_OneOperation, keras.optimizers.Adam):
-    """`keras.optimizers.Adam` in a seventh of the operations.
+class OneKernelAdam(_OneKernel, keras.optimizers.Adam):
+    """`keras.optimizers.Adam` without amsgrad, with the same numbers but for rounding.
 
-    The numbers are the same but for rounding: Keras rounds 1 - beta_2 to float32 apart from beta_2's powers, which
-    costs its steps some 1e-5 of their length.
-
-    Raises:
-        ValueError: `amsgrad` is asked for.
+    Keras rounds 1 - beta_2 to float32 apart from beta_2's powers, which costs its steps some 1e-5 of their length.
     """
-
-    def __init__(self, *arguments, **named):
-        super().__init__(*arguments, **named)
-        if self.amsgrad:
-            raise ValueError("TensorFlow's kernel has no amsgrad: use keras.optimizers.Adam.")
 
     def numbers(self, rate):
         step = tf.cast(self.iterations + 1, rate.dtype)
@@ -106,35 +152,3 @@ class Adam(_OneOperation, keras.optimizers.Adam):
             epsilon=epsilon,
             grad=gradient,
         )
-
-
-def momentum_sgd(
-    *,
-    learning_rate: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    gradient_norm: float | None = None,
-) -> keras.optimizers.Optimizer:
-    """SGD for the supernet's weights (section 4.2.1).
-
-    Args:
-        learning_rate: at the start; the search lowers it by a cosine.
-        momentum: of the gradient.
-        weight_decay: per step and unit of learning rate, decoupled from the gradient.
-        gradient_norm: scale the gradient down to this global norm; DARTS uses 5, the paper does not say.
-    """
-    return MomentumSGD(learning_rate, momentum=momentum, weight_decay=weight_decay, global_clipnorm=gradient_norm)
-
-
-def adam(
-    *, learning_rate: float = 3.5e-4, weight_decay: float = 5e-4, beta_1: float = 0.9, beta_2: float = 0.999
-) -> keras.optimizers.Optimizer:
-    """Adam for the architecture parameters (0.02, section 4.2.1) and for training (3.5e-4, section 4.2.2).
-
-    Args:
-        learning_rate: at the start.
-        weight_decay: per step and unit of learning rate, decoupled from the gradient.
-        beta_1: decay of the gradient's mean (DARTS uses 0.5 for alpha, the paper does not say).
-        beta_2: decay of its square.
-    """
-    return Adam(learning_rate, beta_1=beta_1, beta_2=beta_2, weight_decay=weight_decay)

@@ -56,16 +56,9 @@ class AlphaPenalty(keras.callbacks.Callback):
         UserError: a negative weight, or a budget that no derived network keeps.
     """
 
-    def __init__(
-        self,
-        *,
-        epochs: int,
-        student: Mapping[str, Any],
-        beta_weight: float = 0.0,
-        beta_growth: bool = True,
-        parameter_budget: float | None = None,
-        budget_weight: float = 10.0,
-    ):
+    def __init__(self, stabilizers, *, epochs: int, student: Mapping[str, Any]):
+        beta_weight, beta_growth = stabilizers.beta_weight, stabilizers.beta_growth
+        parameter_budget, budget_weight = stabilizers.parameter_budget, stabilizers.budget_weight
         super().__init__()
         if min(beta_weight, budget_weight) < 0:
             raise UserError(f"Expected beta_weight and budget_weight >= 0, got {beta_weight} and {budget_weight}.")

@@ -24,7 +24,7 @@ def images(tmp_path):
     return ImageFiles(ClassData("grey", ("a", "b", "c"), records[:13], records[13:]))
 
 
-def batches(images, *, batch_size=4, epochs=2, augmentation=RandomResizedCrop(), **more):  # noqa: B008
+def batches(images, *, batch_size=4, epochs=2, augmentation=RandomResizedCrop(), **more):
     return training_batches(
         images,
         image_size=SIZE,

@@ -46,7 +46,7 @@ def test_what_is_no_image_and_what_hides_is_not_read(make_folder):
 
 
 @pytest.mark.parametrize("split", ["", "train/"])
-def test_without_val_a_share_of_every_class_is_held_out(make_folder, split):
+def test_without_val_a_batch_shard_of_every_class_is_held_out(make_folder, split):
     root = make_folder(*of(split, 20))
     data = classes.read(root, held_out=0.2)
     assert [sum(r.identity == label for r in data.val) for label in range(3)] == [4, 4, 4]

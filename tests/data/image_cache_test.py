@@ -9,6 +9,7 @@ from kdas_tf.data.image_cache import ImageCache
 from kdas_tf.data.records import relabel
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
+from kdas_tf.settings import Sampling
 
 SIZE = (10, 4)
 IMAGES = 12
@@ -26,9 +27,11 @@ def batches(records, cache=None):
         relabel(records)[0],
         range(IMAGES),
         image_size=SIZE,
-        identities_per_batch=3,
-        images_per_identity=4,
-        augmentation=Augmentation(padding=2, erasing_probability=0.5),
+        sampling=Sampling(
+            identities_per_batch=3,
+            images_per_identity=4,
+            augmentation=Augmentation(padding=2, erasing_probability=0.5),
+        ),
         seed=1,
         epochs=3,
         cache=cache,

@@ -10,6 +10,7 @@ from kdas_tf.data.records import relabel
 from kdas_tf.data.sampler import BalancedSampler
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.errors import UserError
+from kdas_tf.settings import Sampling
 
 SIZE = (12, 6)
 EVERYTHING = Augmentation(padding=3, erasing_probability=0.5)
@@ -26,9 +27,7 @@ def batches(records, *, indices=None, augmentation=EVERYTHING, seed=3, start_epo
         relabel(records)[0],
         range(len(records)) if indices is None else indices,
         image_size=SIZE,
-        identities_per_batch=3,
-        images_per_identity=4,
-        augmentation=augmentation,
+        sampling=Sampling(identities_per_batch=3, images_per_identity=4, augmentation=augmentation),
         seed=seed,
         start_epoch=start_epoch,
         epochs=epochs,

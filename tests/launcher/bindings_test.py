@@ -1,5 +1,4 @@
 import inspect
-import itertools
 
 import keras
 import numpy as np
@@ -7,8 +6,10 @@ import pytest
 
 from gin import config as gin
 from kdas_tf.errors import UserError
-from kdas_tf.launcher import bindings
+from kdas_tf.launcher import bindings, renamed
+from kdas_tf.settings import Backbone, CellSettings, Stabilizers
 from kdas_tf.stages import data, evaluate, search, table, teacher
+from tests.pairs import all_pairs
 
 GIN = bindings.REPOSITORY / "gin"
 STAGE_FILES = sorted(f"gin/{path.name}" for path in GIN.glob("*.gin"))
@@ -42,6 +43,14 @@ def goes_with(stage_file, scale, data_file, teacher_file) -> bool:
     return not (stage_file in WITHOUT_PEOPLE and data_file)
 
 
+def arguments_of(run):
+    return bindings.arguments_of(run.stage)
+
+
+def settings_of(run):
+    return bindings.settings_of(run.stage)
+
+
 def refusal(files=(SEARCH,), params=(), flags=()) -> str:
     with pytest.raises(UserError) as caught:
         bindings.parse(files, params, dict(flags))
@@ -51,19 +60,20 @@ def refusal(files=(SEARCH,), params=(), flags=()) -> str:
 
 @pytest.mark.parametrize(
     "files",
-    [files for files in itertools.product(STAGE_FILES, SCALES, DATA, TEACHERS) if goes_with(*files)],
+    [files for files in all_pairs(STAGE_FILES, SCALES, DATA, TEACHERS) if goes_with(*files)],
     ids=lambda files: "-".join(file.removeprefix("gin/").removesuffix(".gin") for file in files if file),
 )
-def test_every_shipped_stage_file_goes_with_every_axis(files, tmp_path):
+def test_every_shipped_stage_file_goes_with_every_pair_of_axes(files, tmp_path):
     flags = {} if files[0] == "gin/summary.gin" else {"data_dir": str(tmp_path)}
     bindings.parse([file for file in files if file], [], {}, flags)
+    bindings.check_arguments()
     assert gin.query_parameter("launch.run.stages")
 
 
 def test_a_flag_for_stages_goes_to_the_first_one_that_reads_it():
     bindings.parse(["gin/train.gin", "gin/data/market1501.gin"], [], {}, {"data_dir": "/photographs"})
-    assert bindings.bindings_of(data.run)["data_dir"] == "/photographs"
-    assert bindings.bindings_of(evaluate.run)["data_dir"] is None
+    assert arguments_of(data.run)["data_dir"] == "/photographs"
+    assert arguments_of(evaluate.run)["data_dir"] is None
 
 
 def test_a_flag_that_no_stage_reads_is_refused():
@@ -75,22 +85,26 @@ def test_a_macro_that_a_flag_takes_the_place_of_is_no_mistake(tmp_path):
     axis = tmp_path / "mine.gin"
     axis.write_text("DATA_DIR = %gin.REQUIRED\n")
     bindings.parse([SEARCH, str(axis)], [], {}, {"data_dir": "/photographs"})
-    assert bindings.bindings_of(data.run)["data_dir"] == "/photographs"
+    assert arguments_of(data.run)["data_dir"] == "/photographs"
 
 
 def test_files_are_found_from_any_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     bindings.parse([SEARCH], [], {})
-    assert bindings.bindings_of(search.run)["cells"] == 4  # gin/scale/laptop.gin
+    assert arguments_of(search.run)["network"].cells == 4  # gin/scale/laptop.gin
 
 
 def test_later_files_win_and_parameters_win_over_files_and_flags_over_parameters():
     files = [SEARCH, "gin/scale/paper.gin", "gin/scale/tiny.gin", "gin/data/market1501.gin"]
     params = ["SEARCH_EPOCHS = 7", "data.run.data_dir = '/parameter'"]
     bindings.parse(files, params, {"data.run.data_dir": "/flag"})
-    arguments = bindings.bindings_of(search.run)
-    assert (arguments["cells"], arguments["image_size"], arguments["epochs"]) == (2, (32, 16), 7)
-    assert bindings.bindings_of(data.run)["data_dir"] == "/flag"
+    arguments = arguments_of(search.run)
+    assert (arguments["network"].cells, arguments["network"].image_size, arguments["fitting"].epochs) == (
+        2,
+        (32, 16),
+        7,
+    )
+    assert arguments_of(data.run)["data_dir"] == "/flag"
 
 
 def test_a_data_set_without_its_folder_is_refused_naming_the_flag():
@@ -99,27 +113,98 @@ def test_a_data_set_without_its_folder_is_refused_naming_the_flag():
     assert "--data_dir=FOLDER" in message
 
 
+EPOCHS = "search/settings.Fitting.epochs"
+
+
 @pytest.mark.parametrize(
     "param, expected",
     [
         ("search.run.epoch = 5", "'search.run' doesn't have a parameter named 'epoch'"),
-        ("serch.run.epochs = 5", "'serch' was not provided by an import"),
-        ("search.rum.epochs = 5", "rum"),
+        ("search/settings.Fitting.epoch = 5", "'settings.Fitting' doesn't have a parameter named 'epoch'"),
+        ("serch.run.rematerialize = True", "'serch' was not provided by an import"),
+        ("search.rum.rematerialize = True", "rum"),
         ("SEARCH_EPOCH = 5", "Nothing reads the macro SEARCH_EPOCH."),
-        ("search.run.epochs = %SEARCH_EPOCH", "search.run.epochs reads the macro SEARCH_EPOCH, which nothing sets."),
+        (f"{EPOCHS} = %SEARCH_EPOCH", "settings.Fitting.epochs reads the macro SEARCH_EPOCH, which nothing sets."),
         ("CELLS = %CELS", "reads the macro CELS, which nothing sets."),
-        ("other/search.run.epochs = 5", "Nothing reads the binding other/search.run.epochs "),
-        ("search.run.epochs = [1,", "--gin_param=search.run.epochs = [1,"),
-        ("search.run.epochs = 5 5", "--gin_param=search.run.epochs = 5 5"),
-        ("search.run.epochs", "--gin_param=search.run.epochs"),
-        ("search.run.epochs = five", "five"),
-        ("search.run.seed = 5", "Give --seed instead."),
-        ("search.run.workdir = 'x'", "Give --workdir instead."),
-        ("teacher.run.strategy = 'x'", "teacher.run.strategy is set by the launcher"),
+        ("other/search.run.rematerialize = True", "Nothing reads the binding other/search.run.rematerialize "),
+        ("student/settings.Fitting.epochs = 5", "Nothing reads the binding student/settings.Fitting.epochs "),
+        (f"{EPOCHS} = [1,", f"--gin_param={EPOCHS} = [1,"),
+        (f"{EPOCHS} = 5 5", f"--gin_param={EPOCHS} = 5 5"),
+        (EPOCHS, f"--gin_param={EPOCHS}"),
+        (f"{EPOCHS} = five", "five"),
+        ("search.run.job = 'x'", "search.run.job is set by the launcher"),
     ],
 )
 def test_a_binding_that_cannot_work_is_refused_in_one_line(param, expected):
     assert expected in refusal(params=[param])
+
+
+@pytest.mark.parametrize(
+    "param, expected",
+    [
+        ("search.run.epochs = 5", "search.run.epochs is now search/settings.Fitting.epochs"),
+        ("search.run.max_skip = 5", "search.run.max_skip is now search/settings.Stabilizers.max_skip"),
+        ("teacher.run.weights = None", "teacher.run.weights is now settings.Backbone.weights"),
+        ("search.run.seed = 5", "search.run.seed is now --seed"),
+        ("optimizers.momentum_sgd.weight_decay = 0.1", "optimizers.momentum_sgd is now optimizers.SGD"),
+        ("schedules.linear_temperature.end = 1", "schedules.linear_temperature is now schedules.LinearTemperature"),
+    ],
+)
+def test_a_name_that_a_binding_had_before_is_refused_with_the_new_name(param, expected):
+    assert expected in refusal(params=[param])
+
+
+def test_every_new_name_exists(tmp_path):
+    known = {}
+    for file in ("table1", "pretrain", "evaluate", "export", "summary"):
+        gin.clear_config()
+        flags = {} if file in ("table1", "summary") else {"data_dir": str(tmp_path)}
+        bindings.parse([f"gin/{file}.gin"], [], {}, flags)
+        known |= {".".join(name.split(".")[-2:]): each.wrapped for name, each in gin._REGISTRY.items()}
+    for new in set(renamed.NEW_NAMES.values()):
+        if not new.startswith(("--", "kdas_tf.")):
+            module, owner, *field = new.rpartition("/")[2].split(".")
+            assert {*field} <= {*inspect.signature(known[f"{module}.{owner}"]).parameters}, new
+
+
+def test_a_value_that_is_required_is_named_with_its_scope(tmp_path):
+    (tmp_path / "own.gin").write_text(
+        "from __gin__ import dynamic_registration\nfrom kdas_tf import launch\nfrom kdas_tf import settings\n"
+        "from kdas_tf.stages import summary\nlaunch.run.stages = [@summary.run]\n"
+        "summary.run.network = @mine/settings.CellSettings()\nsettings.CellSettings.image_size = (64, 32)\n"
+    )
+    bindings.parse([str(tmp_path / "own.gin")], [], {})
+    with pytest.raises(UserError, match=r"A value is required for mine/settings\.CellSettings\.channels\."):
+        bindings.check_arguments()
+
+
+@pytest.mark.parametrize(
+    ("param", "expected"),
+    [
+        ("SEARCH_EPOCHS = 0", "search: Expected settings.Fitting.epochs to be at least 1, got 0."),
+        ("CELLS = 0", "Expected settings.CellSettings.cells to be at least 1, got 0."),
+        ("REDUCTIONS = (7,)", "settings.CellSettings.reductions to be different positions from 0 to 3"),
+        ("CROP_PADDING = -1", "padding"),
+        ("search/settings.Fitting.learning_rate = 0.0", "settings.Fitting.learning_rate to be above 0, got 0.0."),
+        ("search/settings.Stabilizers.alpha_warmup_epochs = 99", "alpha_warmup_epochs from 0 to 15"),
+        ("search/optimizers.SGD.weight_decay = -1.0", "weight_decay"),
+        ("search/schedules.LinearTemperature.start = -1.0", "start"),
+        ("objective.Objective.margin = -1.0", "margin"),
+        ("teacher.run.view = 'front'", "teacher.run.view to be one of"),
+        ("synthetic.RenderedPeople.train_identities = 0", "train_identities"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_before_anything_runs(param, expected):
+    bindings.parse([SEARCH], [param], {})
+    with pytest.raises(UserError) as caught:
+        bindings.check_arguments()
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_values_of_a_stage_that_another_stage_is_given_are_checked_too():
+    bindings.parse(["gin/table1.gin"], ["TRAIN_EPOCHS = 0"], {})
+    with pytest.raises(UserError, match=r"train: Expected settings\.Fitting\.epochs to be at least 1"):
+        bindings.check_arguments()
 
 
 @pytest.mark.parametrize(
@@ -156,19 +241,20 @@ def test_without_stages_another_file_is_asked_for():
 @pytest.mark.parametrize(
     "param, expected",
     [
-        ("search.run.epochs = 'ten'", "Expected search.run.epochs to be of type int, got 'ten'."),
-        ("CELLS = 4.5", "Expected search.run.cells to be of type int, got 4.5."),
-        ("search.run.epochs = True", "Expected search.run.epochs to be of type int, got True."),
-        ("search.run.epochs = None", "Expected search.run.epochs to be of type int, got None."),
-        ("search.run.learning_rate = '0.1'", "search.run.learning_rate to be of type float"),
+        (f"{EPOCHS} = 'ten'", f"Expected {EPOCHS} to be of type int, got 'ten'."),
+        ("CELLS = 4.5", "Expected settings.CellSettings.cells to be of type int, got 4.5."),
+        (f"{EPOCHS} = True", f"Expected {EPOCHS} to be of type int, got True."),
+        (f"{EPOCHS} = None", f"Expected {EPOCHS} to be of type int, got None."),
+        ("search/settings.Fitting.learning_rate = '0.1'", "search/settings.Fitting.learning_rate to be of type float"),
         ("teacher.run.image_size = 64", "teacher.run.image_size to be of type tuple[int, int], got 64."),
         ("teacher.run.image_size = (64, 32, 3)", "teacher.run.image_size to be of type tuple[int, int]"),
-        ("search.run.reductions = 1", "search.run.reductions to be of type collections.abc.Sequence[int], got 1."),
+        ("REDUCTIONS = 1", "settings.CellSettings.reductions to be of type collections.abc.Sequence[int], got 1."),
+        ("STEM = 'vgg'", "settings.CellSettings.stem to be of type"),
         ("search.run.temperature = 2.0", "search.run.temperature to be of type"),
         ("transforms.Augmentation.padding_fill = 'grey'", "transforms.Augmentation.padding_fill to be of type"),
         ("launch.run.stages = 'search'", "launch.run.stages to be of type"),
-        ("teacher.run.backbone_arguments = 0.35", "teacher.run.backbone_arguments to be of type"),
-        ("search.run.epochs = @schedules.linear_temperature", "search.run.epochs to be of type int"),
+        ("BACKBONE_ARGUMENTS = 0.35", "settings.Backbone.arguments to be of type"),
+        (f"{EPOCHS} = @schedules.LinearTemperature", f"{EPOCHS} to be of type int"),
     ],
 )
 def test_a_value_of_another_type_is_refused_in_one_line(param, expected):
@@ -178,29 +264,30 @@ def test_a_value_of_another_type_is_refused_in_one_line(param, expected):
 @pytest.mark.parametrize(
     "param",
     [
-        "search.run.learning_rate = 1",
-        "search.run.reductions = [0, 2]",
-        "search.run.reductions = ()",
-        "teacher.run.teacher_image_size = None",
-        "teacher.run.backbone_arguments = {'alpha': 0.35}",
-        "optimizers.momentum_sgd.gradient_norm = 5.0",
-        "alpha/optimizers.adam.beta_1 = 0.5",
-        "synthetic.write_dataset.seed = 3",
+        "search/settings.Fitting.learning_rate = 1",
+        "REDUCTIONS = [0, 2]",
+        "REDUCTIONS = ()",
+        "TEACHER_IMAGE_SIZE = None",
+        "BACKBONE_ARGUMENTS = {'alpha': 0.35}",
+        "search/optimizers.SGD.gradient_norm = 5.0",
+        "alpha/optimizers.Adam.beta_1 = 0.5",
+        "synthetic.RenderedPeople.seed = 3",
         "transforms.Augmentation.padding_fill = 'mean'",
-        "LENGTH = 9\nsearch.run.epochs = %LENGTH",
+        f"LENGTH = 9\n{EPOCHS} = %LENGTH",
     ],
 )
 def test_a_value_that_an_annotation_allows_is_taken(param):
     bindings.parse([SEARCH], [param], {})
+    bindings.check_arguments()
 
 
 def test_what_is_in_a_dictionary_has_a_type_too():
     table1, name = ["gin/table1.gin"], "table.run.search_temperatures"
-    functions = {"a": "@labels/schedules.linear_temperature", "b": "@constant/schedules.linear_temperature"}
-    text = ", ".join(f"{key!r}: {function}" for key, function in functions.items())
-    bindings.parse(table1, [f"{name} = {{{text}, 'dynamic': @schedules.linear_temperature}}"], {})
+    scopes = {"a": "search/labels/", "b": "search/constant/", "dynamic": "search/"}
+    values = ", ".join(f"{key!r}: @{scope}schedules.LinearTemperature()" for key, scope in scopes.items())
+    bindings.parse(table1, [f"{name} = {{{values}}}"], {})
     gin.clear_config()
-    assert f"Expected {name} to be of type" in refusal(table1, [f"{name} = {{{text}, 'dynamic': 2.0}}"])
+    assert f"Expected {name} to be of type" in refusal(table1, [f"{name} = {{{values}, 'c': 2.0}}"])
 
 
 def test_macros_for_stages_that_are_not_run_are_fine_in_a_scale_and_refused_when_the_user_sets_them(own_file):
@@ -213,59 +300,73 @@ def test_macros_for_stages_that_are_not_run_are_fine_in_a_scale_and_refused_when
     assert refusal([*only_data, "gin/scale/paper.gin"], ["CELLS = 3"]).startswith("Nothing reads the macro CELLS.")
 
 
-def test_settings_are_what_a_stage_and_the_functions_that_it_is_given_are_bound_to():
-    bindings.parse(
-        [SEARCH],
-        ["REDUCTIONS = (0, 2)", "alpha/optimizers.adam.beta_1 = 0.5", "TEMPERATURE_END_EPOCH = 7"],
-        {"launch.run.seed": 3},
-    )
-    settings = bindings.settings_of(search.run)
-    assert settings["search.run.reductions"] == "(0, 2)"
-    assert settings["search.run.alpha_optimizer"] == "@alpha/optimizers.adam"
-    assert settings["alpha/optimizers.adam.beta_1"] == "0.5"
-    assert settings["schedules.linear_temperature.end_epoch"] == "7"
-    assert {name.split(".")[0] for name in settings} == {"search", "transforms", "schedules", "alpha/optimizers"}
-    assert bindings.bindings_of(search.run)["reductions"] == (0, 2)
-    assert "alpha/optimizers.adam.beta_1" not in bindings.settings_of(teacher.run)
+def test_settings_are_all_resolved_values_of_a_stage_and_of_the_values_that_it_is_given():
+    params = ["REDUCTIONS = (0, 2)", "alpha/optimizers.Adam.beta_1 = 0.5", "TEMPERATURE_END_EPOCH = 7"]
+    bindings.parse([SEARCH], params, {"launch.run.seed": 3})
+    settings = settings_of(search.run)
+    expected = {
+        "network": "@settings.CellSettings",
+        "network.reductions": "0, 2",
+        "network.channels": "8",
+        "student.channels": "16",
+        "alpha_optimizer": "@optimizers.Adam",
+        "alpha_optimizer.beta_1": "0.5",
+        "alpha_optimizer.beta_2": "0.999",  # a default
+        "fitting.optimizer.momentum": "0.9",
+        "temperature.end_epoch": "7",
+        "stabilizers.max_skip": "None",
+        "rematerialize": "False",
+    }
+    assert {name: settings[name] for name in expected} == expected
+    assert not any(name.startswith("job") for name in settings)
+    assert arguments_of(search.run)["network"].reductions == (0, 2)
+
+
+def test_settings_do_not_change_where_a_default_is_written_down():
+    bindings.parse([SEARCH], [], {})
+    before = settings_of(search.run)
+    params = ["search/settings.Stabilizers.max_skip = None", "search/settings.Fitting.synchronized_batch_norm = True"]
+    gin.clear_config()
+    bindings.parse([SEARCH], [*params, "search/optimizers.SGD.momentum = 0.9", "search.run.rematerialize = False"], {})
+    assert settings_of(search.run) == before
 
 
 def test_settings_show_macros_inside_of_lists_and_dictionaries():
-    params = ["HEIGHT = 48\nsearch.run.image_size = (%HEIGHT, 16)", "A = 0.5\nBACKBONE_ARGUMENTS = {'alpha': %A}"]
-    bindings.parse([SEARCH], params, {})
-    assert bindings.settings_of(search.run)["search.run.image_size"] == "(48, 16)"
-    assert bindings.settings_of(teacher.run)["teacher.run.backbone_arguments"] == "{'alpha': 0.5}"
+    bindings.parse([SEARCH], ["HEIGHT = 48\nIMAGE_SIZE = (%HEIGHT, 16)", "A = 0.5\nBACKBONE_ARGUMENTS = {'a': %A}"], {})
+    settings = settings_of(search.run)
+    assert [settings[f"network.image_size.{i}"] for i in (0, 1)] == ["48", "16"]
+    assert settings_of(teacher.run)["backbone.arguments.a"] == "0.5"
 
 
-def test_settings_hold_what_the_functions_in_a_dictionary_are_bound_to():
-    params = ["constant/schedules.linear_temperature.end = 1.5", "TRAIN_TEMPERATURE_END_EPOCH = 5"]
+def test_settings_hold_those_of_a_stage_that_another_stage_is_given():
+    params = ["search/constant/schedules.LinearTemperature.end = 1.5", "TRAIN_TEMPERATURE_END_EPOCH = 5"]
     bindings.parse(["gin/table1.gin"], params, {})
-    settings = bindings.settings_of(table.run)
-    assert "'baseline': @labels/schedules.linear_temperature" in settings["table.run.search_temperatures"]
-    assert settings["labels/schedules.linear_temperature.start"] == "0.0"
-    assert settings["constant/schedules.linear_temperature.end"] == "1.5"
-    # Of a function that is only in a dictionary of a stage that another stage is given.
-    assert settings["student/schedules.linear_temperature.end_epoch"] == "5"
+    settings = settings_of(table.run)
+    assert settings["search_temperatures.baseline.start"] == "0"
+    assert settings["search_temperatures.constant.end"] == "1.5"
+    assert settings["train.temperature.end_epoch"] == "5"
+    assert settings["search.fitting.epochs"] == "6"
 
 
 @pytest.fixture
 def paper():
     """Arguments of the search at the paper's scale, whether bound or by default."""
     bindings.parse([SEARCH, "gin/scale/paper.gin"], [], {})
-    defaults = {name: parameter.default for name, parameter in inspect.signature(search.run).parameters.items()}
-    return {**defaults, **bindings.bindings_of(search.run)}
+    return arguments_of(search.run)
 
 
 def test_the_paper_scale_searches_the_network_of_section_4_2(paper):
-    expected = {"channels": 32, "cells": 8, "student_channels": 64, "image_size": (384, 128)}
-    assert {name: paper[name] for name in expected} == expected
-    assert [position + 1 for position in paper["reductions"]] == [3, 5, 7]  # "in the 3rd, 5th, and 7th place"
+    expected = CellSettings(image_size=(384, 128), channels=32, cells=8, reductions=(2, 4, 6))
+    assert paper["network"] == expected and paper["student"].channels == 64
+    assert [position + 1 for position in expected.reductions] == [3, 5, 7]  # "in the 3rd, 5th, and 7th place"
 
 
 def test_the_paper_scale_trains_with_the_numbers_of_section_4_2(paper):
-    assert (paper["epochs"], paper["identities_per_batch"], paper["images_per_identity"]) == (200, 8, 2)
-    sgd = paper["weight_optimizer"](learning_rate=paper["learning_rate"])
+    sampling, fitting = paper["sampling"], paper["fitting"]
+    assert (fitting.epochs, sampling.identities_per_batch, sampling.images_per_identity) == (200, 8, 2)
+    sgd = fitting.optimizer(learning_rate=fitting.learning_rate)
     assert isinstance(sgd, keras.optimizers.SGD)
-    assert (sgd.momentum, sgd.weight_decay, paper["final_learning_rate"]) == (0.9, 5e-4, 0.001)
+    assert (sgd.momentum, sgd.weight_decay, fitting.final_learning_rate) == (0.9, 5e-4, 0.001)
     np.testing.assert_allclose(sgd.learning_rate, 0.1)
     adam = paper["alpha_optimizer"](learning_rate=paper["alpha_learning_rate"])
     assert isinstance(adam, keras.optimizers.Adam)
@@ -274,17 +375,22 @@ def test_the_paper_scale_trains_with_the_numbers_of_section_4_2(paper):
 
 
 def test_the_paper_scale_has_the_objective_and_temperature_of_section_4_2(paper):
-    objective = paper["objective"]()
+    objective = paper["objective"]
     assert (objective.margin, objective.distillation_weight, objective.triplet_weight) == (0.3, 1, 1)
     assert [paper["temperature"](epoch) for epoch in (0, 95, 190, 199)] == [2, 1, 0, 0]
 
 
-def test_the_paper_scale_flips_and_crops_and_does_nothing_else(paper):
-    augmentation = paper["augmentation"]()
+def test_the_paper_scale_has_no_stabilizer_flips_and_crops_and_does_nothing_else(paper):
+    assert paper["stabilizers"] == Stabilizers()
+    assert (Stabilizers().alpha_warmup_epochs, Stabilizers().beta_weight, Stabilizers().max_skip) == (0, 0.0, None)
+    assert (Stabilizers().partial_channels, Stabilizers().parameter_budget) == (1, None)
+    augmentation = paper["sampling"].augmentation
     assert augmentation.flip and augmentation.padding > 0 and augmentation.erasing_probability == 0
 
 
 def test_the_paper_scale_has_resnet50_with_imagenet_weights_as_teacher(paper):
-    arguments = bindings.bindings_of(teacher.run)
-    expected = {"backbone": "ResNet50", "weights": "imagenet", "image_size": (384, 128), "teacher_image_size": None}
-    assert {name: arguments[name] for name in expected} == expected
+    arguments = arguments_of(teacher.run)
+    assert arguments["backbone"] == Backbone(name="ResNet50", weights="imagenet") and arguments["image_size"] == (
+        384,
+        128,
+    )

@@ -12,10 +12,11 @@ import tensorflow as tf
 from kdas_tf import files
 from kdas_tf.errors import UserError
 from kdas_tf.launcher import faults
+from kdas_tf.settings import Sampling
 from kdas_tf.training.callbacks import MetricsFile
 from kdas_tf.training.checkpoints import Checkpoints, Position
 
-P_AND_K = {"identities_per_batch": 16, "images_per_identity": 4}
+P_AND_K = {"sampling": Sampling(identities_per_batch=16, images_per_identity=4)}
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_metrics_on_a_full_disk(tmp_path):
 def test_memory_that_is_not_there_says_what_to_lower_and_by_how_much():
     line = explained(lambda: tf.zeros([1 << 20, 1 << 23]))  # 32 TiB
     assert "Out of memory in the stage search (the last request: shape[1048576,8388608])" in line
-    assert "Lower search.run.identities_per_batch from 16 to 8" in line and "mixed_bfloat16" in line
+    assert "Lower search/settings.Sampling.identities_per_batch from 16 to 8" in line and "mixed_bfloat16" in line
     assert "batch_size from 256 to 128" in faults.explain(MemoryError(), "pretrain", {"batch_size": 256})
     assert "Lower the sizes" in faults.explain(MemoryError(), "evaluate", {})
 

@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from kdas_tf.data.logits import read_logits
 from kdas_tf.errors import UserError
-from kdas_tf.models.teacher_network import Teacher, TeacherTable, backbones, read_logits
+from kdas_tf.models.teacher_network import Teacher, TeacherTable, backbones
 
 SIZE = (32, 32)
 ALPHA = {"alpha": 0.35}

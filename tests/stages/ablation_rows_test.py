@@ -2,10 +2,11 @@ import pytest
 
 from kdas_tf import genotype
 from kdas_tf.errors import UserError
+from kdas_tf.models import baselines
 from kdas_tf.stages import ablation_rows
 from kdas_tf.stages.ablation_rows import CONSTANT, LABELS, SEARCH_TEMPERATURES, TRAIN_TEMPERATURES, make_rows
 
-KNOWN = make_rows(SEARCH_TEMPERATURES, TRAIN_TEMPERATURES, ablation_rows.HAND_MADE, "dynamic")
+KNOWN = make_rows(SEARCH_TEMPERATURES, TRAIN_TEMPERATURES, baselines.NAMES, "dynamic")
 
 
 def test_the_first_table_has_the_papers_rows_and_a_control_and_the_second_three_trainings():
@@ -62,7 +63,7 @@ def test_a_genotype_from_a_file_is_a_row_with_the_name_of_the_file(tmp_path):
     [
         (
             (SEARCH_TEMPERATURES, {}, ["ResNet19"], "dynamic"),
-            "Expected table.run.hand_made to list names out of ResNet18",
+            "Expected an architecture to be one of ResNet18",
         ),
         ((SEARCH_TEMPERATURES, {}, [], "dynamics"), "Expected table.run.chosen to name one of search_temperatures"),
         ((SEARCH_TEMPERATURES, {"dynamic": CONSTANT}, [], "dynamic"), "got 'train_dynamic' twice"),

@@ -19,13 +19,14 @@ from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
 from kdas_tf.stages import evaluate
 from tests.data import miniatures
+from tests.stages import small
 
 SIZE = (32, 16)
 
 
 def run(workdir, **arguments):
     (workdir / "evaluate").mkdir(parents=True, exist_ok=True)
-    evaluate.run(workdir=workdir, strategy=tf.distribute.get_strategy(), **arguments)
+    evaluate.run(small.job(workdir), **arguments)
     return json.loads((workdir / "evaluate" / "results.json").read_text())
 
 

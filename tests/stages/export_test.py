@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gin import config as gin
 from kdas_tf import genotype
 from kdas_tf.data import market1501, records
 from kdas_tf.errors import UserError
-from kdas_tf.launcher import bindings
 from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
 from kdas_tf.stages import evaluate, export
 from tests.data import miniatures
 from tests.serving import networks
+from tests.stages import small
 
 SIZE = (32, 16)
 
@@ -42,13 +41,13 @@ def save_network(workdir, seed):
 
 
 def run(workdir, **arguments):
-    export.run(workdir=workdir, **arguments)
+    export.run(small.job(workdir), **arguments)
     return json.loads((workdir / "export" / "export.json").read_text())
 
 
 def judge(workdir, **arguments):
     (workdir / "evaluate").mkdir(parents=True)
-    evaluate.run(workdir=workdir, strategy=tf.distribute.get_strategy(), shown_queries=1, **arguments)
+    evaluate.run(small.job(workdir), shown_queries=1, **arguments)
     return json.loads((workdir / "evaluate" / "results.json").read_text())
 
 
@@ -232,14 +231,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(arguments, message, tmp_
 
 
 def test_a_plan_says_which_version_comes_next(trained, exported):
-    assert export.plan(workdir=trained) == [f"exports {trained / 'train'} as {trained / 'export' / 'kdas_reid' / '2'}"]
-
-
-def test_the_launcher_knows_the_stage(tmp_path):
-    gin.clear_config()
-    try:
-        bindings.parse(["gin/export.gin"], ["export.run.name = 'doors'"], {}, {"model": str(tmp_path)})
-        assert bindings.bindings_of(export.run)["name"] == "doors"
-        assert bindings.bindings_of(export.run)["model"] == str(tmp_path)
-    finally:
-        gin.clear_config()
+    arguments = {"model": None, "name": "kdas_reid", "version": None}
+    assert export.plan(small.job(trained), None, **arguments) == [
+        f"exports {trained / 'train'} as {trained / 'export' / 'kdas_reid' / '2'}"
+    ]

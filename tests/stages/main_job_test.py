@@ -1,6 +1,6 @@
 """The main job, end to end at tiny scale: run, stopped and continued."""
 
-import inspect
+import dataclasses
 import json
 
 import numpy as np
@@ -10,89 +10,39 @@ import tensorflow as tf
 from kdas_tf import genotype
 from kdas_tf.data.records import Record, ReIDData, save
 from kdas_tf.errors import UserError
-from kdas_tf.losses.objective import Objective
-from kdas_tf.stages import data, search, teacher
+from kdas_tf.settings import Backbone, Stabilizers
+from kdas_tf.stages import data, teacher
+from tests.stages import small
+from tests.stages.small import job, lines, prepare, run_search
 
-TINY = {"image_size": (32, 16), "channels": 4, "cells": 2, "reductions": (1,), "student_channels": 8}
+TEACHER = {"image_size": (32, 16), "backbone": Backbone(), "sampling": small.SAMPLING, "fitting": small.ADAM}
 STABILIZED = {
-    "channels": 6,
-    "alpha_warmup_epochs": 1,
-    "beta_weight": 4.0,
-    "max_skip": 0,
-    "partial_channels": 2,
-    "parameter_budget": 5000.0,
-    "budget_weight": 200.0,  # far more than the objective, whose gradient changes its sign
+    "network": dataclasses.replace(small.CELLS, channels=6),
+    "stabilizers": Stabilizers(
+        alpha_warmup_epochs=1,
+        beta_weight=4.0,
+        max_skip=0,
+        partial_channels=2,
+        parameter_budget=5000.0,
+        budget_weight=200.0,  # far more than the objective, whose gradient changes its sign
+    ),
 }
-
-
-def prepare(workdir, **teacher_arguments):
-    for stage in ("data", "teacher", "search"):
-        (workdir / stage).mkdir(parents=True)
-
-    def render(root, progress):
-        from kdas_tf.data.embedded import synthetic
-
-        synthetic.write_dataset(
-            root, train_identities=16, test_identities=3, image_size=(32, 16), images_per_camera=2, progress=progress
-        )
-
-    data.run(workdir=workdir, render=render)
-    teacher.run(
-        workdir=workdir,
-        seed=0,
-        strategy=tf.distribute.get_strategy(),
-        image_size=(32, 16),
-        backbone="MobileNetV2",
-        backbone_arguments={"alpha": 0.35},
-        teacher_image_size=(32, 32),
-        weights=None,
-        epochs=1,
-        **teacher_arguments,
-    )
-
-
-def run_search(workdir, epochs=2, **arguments):
-    search.run(
-        workdir=workdir,
-        seed=0,
-        strategy=tf.distribute.get_strategy(),
-        epochs=epochs,
-        temperature=lambda epoch: 2.0 - epoch,
-        **{**TINY, **arguments},
-    )
-
-
-def lines(workdir, stage):
-    entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [entry for entry in entries if entry["stage"] == stage]
-
-
-class Interrupted(Exception):
-    pass
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, STABILIZED], ids=["plain", "stabilized"])
-def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(options, tmp_path, monkeypatch):
+def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(options, tmp_path):
     prepare(tmp_path)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for copy in (whole, parts):
         copy.mkdir()
         for stage in ("data", "teacher"):
             (copy / stage).symlink_to(tmp_path / stage)
-        (copy / "search").mkdir()
     run_search(whole, **options)
 
-    # Stopped in the middle of the second epoch, after weights and alphas have moved on from the checkpoint.
-    def stop(self, epoch, logs=None):
-        if epoch == 1:
-            raise Interrupted
-
-    monkeypatch.setattr("kdas_tf.training.callbacks.FiniteLoss.on_epoch_end", stop)
-    with pytest.raises(Interrupted):
+    with small.stopped_after_the_first_epoch(parts):
         run_search(parts, **options)
     assert not (parts / "search" / "genotype.json").exists()
-    monkeypatch.undo()
     run_search(parts, **options)
 
     assert (whole / "search/genotype.json").read_text() == (parts / "search/genotype.json").read_text()
@@ -100,7 +50,7 @@ def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(option
     saved = [tf.train.load_checkpoint(str(copy / "search/checkpoints/epoch_2/state")) for copy in (whole, parts)]
     names = set(saved[0].get_variable_to_shape_map())
     assert names == set(saved[1].get_variable_to_shape_map())
-    for part in ("network", "weight_optimizer", "alpha_optimizer", "temperature"):
+    for part in ("network", "optimizer", "alpha_optimizer", "temperature"):
         assert any(name.startswith(part) for name in names), f"{part} is not in the checkpoint"
     for name in names - {"_CHECKPOINTABLE_OBJECT_GRAPH"}:
         np.testing.assert_array_equal(saved[0].get_tensor(name), saved[1].get_tensor(name), err_msg=name)
@@ -108,7 +58,7 @@ def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(option
 
 @pytest.mark.slow
 def test_search_leaves_the_genotype_as_data_and_as_pictures(tmp_path):
-    prepare(tmp_path, view="clean", objective=Objective)
+    prepare(tmp_path, view="clean")
     run_search(tmp_path)
 
     folder = tmp_path / "search"
@@ -153,12 +103,6 @@ def test_a_stabilized_search_logs_what_its_options_did(tmp_path):
     assert second["skip_connections_uncapped"] == uncapped.skip_count("normal") + uncapped.skip_count("reduce")
 
 
-def test_by_default_a_search_is_the_papers():
-    defaults = {name: p.default for name, p in inspect.signature(search.run).parameters.items()}
-    off = {"alpha_warmup_epochs": 0, "beta_weight": 0.0, "max_skip": None, "partial_channels": 1}
-    assert {**off, "parameter_budget": None}.items() <= defaults.items()
-
-
 @pytest.mark.slow
 def test_teacher_can_be_a_file_of_logits(tmp_path):
     prepare_only = tmp_path / "run"
@@ -172,13 +116,7 @@ def test_teacher_can_be_a_file_of_logits(tmp_path):
     other = tmp_path / "other"
     (other / "teacher").mkdir(parents=True)
     (other / "data").symlink_to(prepare_only / "data")
-    teacher.run(
-        workdir=other,
-        seed=0,
-        strategy=tf.distribute.get_strategy(),
-        image_size=(32, 16),
-        logits=str(tmp_path / "logits.npz"),
-    )
+    teacher.run(job(other), **TEACHER, logits=str(tmp_path / "logits.npz"))
     np.testing.assert_array_equal(np.load(other / "teacher" / "logits.npy"), table)
 
 
@@ -193,15 +131,13 @@ def test_teacher_of_another_run_is_taken_over_if_it_is_of_the_same_data(tmp_path
     (tmp_path / "data").mkdir()
     (tmp_path / "teacher").mkdir()
     save(ReIDData("made up", records_), tmp_path / "data" / "dataset.json")
-    common = {"workdir": tmp_path, "seed": 0, "strategy": tf.distribute.get_strategy(), "image_size": (32, 16)}
-
     write_teacher(tmp_path / "fits", (6, 3))
     write_teacher(tmp_path / "other", (6, 4))
     with pytest.raises(UserError, match="is of 4 identities and 6 images, this data set has 3 and 6"):
-        teacher.run(**common, reuse=str(tmp_path / "other"))
+        teacher.run(job(tmp_path), **TEACHER, reuse=str(tmp_path / "other"))
     with pytest.raises(UserError, match="teacher folder of a finished run"):
-        teacher.run(**common, reuse=str(tmp_path / "nowhere"))
+        teacher.run(job(tmp_path), **TEACHER, reuse=str(tmp_path / "nowhere"))
     assert not (tmp_path / "teacher" / "teacher.json").exists()
-    teacher.run(**common, reuse=str(tmp_path / "fits"))
+    teacher.run(job(tmp_path), **TEACHER, reuse=str(tmp_path / "fits"))
     assert np.load(tmp_path / "teacher" / "logits.npy").shape == (6, 3)
     assert json.loads((tmp_path / "teacher" / "teacher.json").read_text())["reused_from"] == str(tmp_path / "fits")

@@ -1,5 +1,6 @@
 """Mixed precision through the stages: losses are finite and near float32's, and all that is kept is float32."""
 
+import dataclasses
 import functools
 import json
 
@@ -8,27 +9,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdas_tf.settings import Monitoring
 from kdas_tf.stages import train
-from tests.stages import main_job_test, pretrain_test
+from tests.stages import pretrain_test, small
 
 
 def one_epoch_of_each_stage(workdir):
     """Runs the stages under the policy that is set; returns their metrics by stage, and the alphas."""
-    main_job_test.prepare(workdir, view="clean")  # one run of the teacher: its training is what is new here
-    main_job_test.run_search(workdir, epochs=1, measured_batches=1)
-    (workdir / "train").mkdir()
+    small.prepare(workdir, view="clean")  # one run of the teacher: its training is what is new here
+    small.run_search(workdir, epochs=1, monitoring=Monitoring(measured_batches=1))
     train.run(
-        workdir=workdir,
-        seed=0,
-        strategy=tf.distribute.get_strategy(),
-        image_size=(32, 16),
-        channels=4,
-        cells=2,
-        reductions=(1,),
+        small.job(workdir, "train"),
+        network=small.CELLS,
+        sampling=small.SAMPLING,
+        fitting=dataclasses.replace(small.ADAM, epochs=1),
         architecture="AUTO_REID",
-        identities_per_batch=8,
-        images_per_identity=2,
-        epochs=1,
         temperature=lambda epoch: 2.0,
     )
     pretrain_test.run(workdir, pretrain_test.make_images(workdir / "colours"), epochs=1)

@@ -8,17 +8,18 @@ import pytest
 from gin import config as gin
 from kdas_tf import genotype
 from kdas_tf.errors import UserError
-from kdas_tf.launcher import bindings, running
+from kdas_tf.launcher import bindings
 from kdas_tf.models import baselines
 from kdas_tf.models.costs import multiply_adds
 from kdas_tf.models.networks import trainable_parameters
+from kdas_tf.settings import Backbone
 from kdas_tf.stages import summary
+from tests.stages import small
 
-TINY = {"image_size": (32, 16), "num_identities": 7, "channels": 4, "cells": 2, "reductions": (1,)}
-TEACHER = {
-    "backbone": "MobileNetV2",
-    "backbone_arguments": {"alpha": 0.35},
-    "teacher_image_size": (64, 32),
+TINY = {
+    "network": small.CELLS,
+    "num_identities": 7,
+    "backbone": Backbone(name="MobileNetV2", arguments={"alpha": 0.35}, image_size=(64, 32)),
 }
 
 
@@ -56,12 +57,11 @@ def test_the_paper_scale_reproduces_the_parameters_of_table_1(tmp_path, capsys, 
 def test_every_row_says_what_its_network_is(tmp_path):
     found = genotype.random_genotype(3)
     genotype.save(tmp_path / "search" / "genotype.json", found)
-    summary.run(workdir=tmp_path, **TINY, **TEACHER)
+    summary.run(small.job(tmp_path), **TINY)
     rows = json.loads((tmp_path / "summary" / "summary.json").read_text())
     assert [entry["name"] for entry in rows] == [*baselines.NAMES, "teacher:MobileNetV2", "searched"]
     for entry, architecture in ((rows[3], "DARTS_V2"), (rows[-1], str(tmp_path / "search" / "genotype.json"))):
-        arguments = {name: value for name, value in TINY.items() if name != "num_identities"}
-        network = baselines.make(architecture, 7, **arguments)
+        network = baselines.make(architecture, 7, **small.CELLS.arguments())
         assert entry["trainable_params"] == trainable_parameters(network)
         assert entry["multiply_adds"] == multiply_adds(network, (32, 16))
         assert entry["embedding_size"] == network(np.zeros((1, 32, 16, 3), np.float32)).embedding.shape[-1]
@@ -74,8 +74,22 @@ def test_a_genotype_that_cannot_be_read_is_refused_and_nothing_is_written(tmp_pa
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "genotype.json").write_text("{}")
     with pytest.raises(UserError, match="normal and reduce"):
-        summary.run(workdir=tmp_path, **TINY, **TEACHER)
+        summary.run(small.job(tmp_path), **TINY)
     assert not (tmp_path / "summary" / "summary.json").exists()
+
+
+def test_a_table_is_counted_again_after_a_search(tmp_path, no_bindings, capsys):
+    def count():
+        gin.clear_config()
+        tiny = ["gin/summary.gin", "gin/scale/tiny.gin"]
+        bindings.parse(tiny, [], {"launch.run.workdir": str(tmp_path), "launch.run.num_devices": 1})
+        bindings.call_launch()
+        return [row["name"] for row in json.loads((tmp_path / "summary" / "summary.json").read_text())]
+
+    assert count()[-1] == "teacher:MobileNetV2"
+    assert count() and "summary: done before" in capsys.readouterr().out
+    genotype.save(tmp_path / "search" / "genotype.json", genotype.random_genotype(3))
+    assert count()[-1] == "searched"
 
 
 def test_a_dry_run_says_for_how_many_identities(tmp_path, capsys, no_bindings):
@@ -89,4 +103,3 @@ def test_a_dry_run_says_for_how_many_identities(tmp_path, capsys, no_bindings):
     assert "Stages: summary" in printed
     assert "Training identities: 767" in printed
     assert not list(tmp_path.iterdir())
-    assert running.stage_name(summary.run) == "summary"

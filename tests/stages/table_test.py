@@ -1,17 +1,21 @@
 """The ablation, with a search and a training that take no time: what is run, in which order, and what is left."""
 
 import csv
+import dataclasses
+import inspect
 import json
 
 import keras
 import pytest
 
-from kdas_tf import genotype, schedules
+from kdas_tf import genotype
 from kdas_tf.errors import UserError
 from kdas_tf.models.networks import derived_parameters
+from kdas_tf.schedules import LinearTemperature
 from kdas_tf.stages import table
+from tests.stages import small
 
-STUDENT = {"channels": 8, "cells": 2, "reductions": (1,)}
+STUDENT = small.STUDENT
 IDENTITIES = 12
 EPOCHS = (0, 95, 190)
 
@@ -23,12 +27,14 @@ class Runs:
         self.workdir, self.stop_at = workdir, stop_at
         self.searched, self.trained, self.temperatures = [], [], {}
 
-    def search(self, *, workdir, seed, strategy, temperature):
+    def search(self, job, *, temperature):
+        workdir, seed = job.workdir, job.seed
         self.searched.append((workdir.parent.name, seed, [temperature(epoch) for epoch in EPOCHS]))
         found = genotype.random_genotype(500 + seed)
         genotype.save(workdir / "search" / "genotype.json", found, derived_from={"identities": IDENTITIES})
 
-    def train(self, *, workdir, seed, strategy, architecture=None, temperature=schedules.linear_temperature):
+    def train(self, job, *, architecture=None, temperature=LinearTemperature()):
+        workdir, seed = job.workdir, job.seed
         name = workdir.parent.name
         self.trained.append((name, seed))
         self.temperatures[name] = [temperature(epoch) for epoch in EPOCHS]
@@ -39,7 +45,9 @@ class Runs:
             raise UserError("The run has diverged.")
         path = architecture or workdir / "search" / "genotype.json"
         parameters = (
-            11_000_000 if architecture == "ResNet18" else derived_parameters(genotype.load(path), IDENTITIES, **STUDENT)
+            11_000_000
+            if architecture == "ResNet18"
+            else derived_parameters(genotype.load(path), IDENTITIES, **STUDENT.arguments())
         )
         results = {"mAP": 10.0 + seed, "mINP": 1.0, "rank1": 20.0 + len(name), "rank5": 30.0, "rank10": 40.0}
         (workdir / "train").mkdir()
@@ -47,8 +55,8 @@ class Runs:
         (workdir / "train" / "train.json").write_text(json.dumps(content))
 
     def table(self, **arguments):
-        arguments = {"hand_made": ["DARTS_V2"], "seeds": [0], **STUDENT, **arguments}
-        table.run(workdir=self.workdir, strategy=None, search=self.search, train=self.train, **arguments)
+        arguments = {"hand_made": ["DARTS_V2"], "seeds": [0], "student": STUDENT, **arguments}
+        table.run(small.job(self.workdir), search=self.search, train=self.train, **arguments)
 
 
 @pytest.fixture
@@ -172,8 +180,8 @@ def test_a_row_that_needs_another_one_first_says_so(runs, row):
 
 
 def test_channels_that_are_not_those_of_the_training_are_noticed(runs):
-    with pytest.raises(UserError, match="Give the table the same ones as"):
-        runs.table(rows=["dynamic", "random"], channels=16)
+    with pytest.raises(UserError, match="Give the table the network that"):
+        runs.table(rows=["dynamic", "random"], student=dataclasses.replace(STUDENT, channels=16))
 
 
 def test_a_run_that_fails_leaves_what_is_finished(runs, workdir):
@@ -221,13 +229,14 @@ def test_time_left_is_estimated_from_finished_runs_of_the_same_kind(runs, workdi
 
 
 def test_a_plan_lists_rows_with_seeds_what_is_done_and_parameters(runs, workdir):
-    arguments = {"hand_made": ["ResNet18", "DARTS_V2"], "seeds": [0, 1], **STUDENT}
     runs.table(rows=["dynamic"], seeds=[1])
-    lines = table.plan(workdir=workdir, num_identities=IDENTITIES, seed=0, strategy=None, **arguments)
+    defaults = {name: each.default for name, each in inspect.signature(table.run).parameters.items() if name != "job"}
+    arguments = {**defaults, "hand_made": ["ResNet18", "DARTS_V2"], "seeds": [0, 1], "student": STUDENT}
+    lines = table.plan(small.job(workdir), IDENTITIES, **arguments)
     assert lines[0] == "17 runs, 1 of them done"
     found = dict(line.split(": ", 1) for line in lines[1:])
-    size = derived_parameters(genotype.random_genotype(501), IDENTITIES, **STUDENT) / 1e6
-    darts = derived_parameters(genotype.DARTS_V2, IDENTITIES, **STUDENT) / 1e6
+    size = derived_parameters(genotype.random_genotype(501), IDENTITIES, **STUDENT.arguments()) / 1e6
+    darts = derived_parameters(genotype.DARTS_V2, IDENTITIES, **STUDENT.arguments()) / 1e6
     assert found["baseline"] == "seeds 0, 1"
     assert found["dynamic"] == f"seeds 0, 1 (done); {size:.2f} M trainable parameters"
     assert found["DARTS_V2"] == f"seeds 0, 1; {darts:.2f} M trainable parameters"

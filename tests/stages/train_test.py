@@ -1,18 +1,17 @@
 """The train stage: any architecture, with and without a teacher, stopped and continued."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kdas_tf.data import market1501, records
 from kdas_tf.errors import UserError
 from kdas_tf.models import saved
 from kdas_tf.stages import train
 from tests.data import miniatures
-
-SMALL = {"image_size": (32, 16), "channels": 4, "cells": 2, "reductions": (1,), "architecture": "AUTO_REID"}
+from tests.stages import small
 
 
 @pytest.fixture(scope="module")
@@ -23,40 +22,28 @@ def data(tmp_path_factory):
     return folder
 
 
-def run(workdir, data, epochs=2, **arguments):
-    (workdir / "train").mkdir(parents=True, exist_ok=True)
+def run(workdir, data, epochs=2, architecture="AUTO_REID", network=small.CELLS, **arguments):
+    workdir.mkdir(parents=True, exist_ok=True)
     if not (workdir / "data").exists():
         (workdir / "data").symlink_to(data)
     train.run(
-        workdir=workdir,
-        seed=0,
-        strategy=tf.distribute.get_strategy(),
-        epochs=epochs,
-        identities_per_batch=4,
-        images_per_identity=2,
+        small.job(workdir, "train"),
+        network=network,
+        sampling=dataclasses.replace(small.SAMPLING, identities_per_batch=4),
+        fitting=dataclasses.replace(small.ADAM, epochs=epochs),
+        architecture=architecture,
         judge_every=1,
-        **{"temperature": lambda epoch: 0.0, **SMALL, **arguments},
+        **{"temperature": lambda epoch: 0.0, **arguments},
     )
     return json.loads((workdir / "train" / "train.json").read_text())
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.mark.slow
-def test_a_student_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path, data, monkeypatch):
+def test_a_student_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path, data):
     whole = run(tmp_path / "whole", data, drop_path=0.3)
-
-    def stop(self, epoch, logs=None):
-        if epoch == 1:
-            raise Interrupted
-
-    monkeypatch.setattr("kdas_tf.training.callbacks.FiniteLoss.on_epoch_end", stop)
-    with pytest.raises(Interrupted):
+    with small.stopped_after_the_first_epoch(tmp_path / "parts"):
         run(tmp_path / "parts", data, drop_path=0.3)
     assert not (tmp_path / "parts" / "train" / "train.json").exists()
-    monkeypatch.undo()
     parts = run(tmp_path / "parts", data, drop_path=0.3)
 
     assert whole == parts
@@ -78,7 +65,7 @@ def test_last_and_best_are_kept_with_their_numbers(tmp_path, data):
 
 
 def test_the_stem_is_an_argument_of_the_stage(tmp_path, data):
-    run(tmp_path, data, epochs=1, stem="cifar", architecture="DARTS_V2")
+    run(tmp_path, data, epochs=1, network=dataclasses.replace(small.CELLS, stem="cifar"), architecture="DARTS_V2")
     assert saved.load(tmp_path / "train").get_config()["stem"] == "cifar"
 
 
@@ -88,7 +75,7 @@ def test_a_network_can_start_from_pre_trained_weights(tmp_path, data, capsys):
     run(tmp_path / "second", data, epochs=1, pretrained=str(tmp_path / "first" / "train"))
     assert "weights taken from" in capsys.readouterr().out
     with pytest.raises(UserError):
-        run(tmp_path / "third", data, epochs=1, channels=8, pretrained=str(tmp_path / "first" / "train"))
+        run(tmp_path / "third", data, epochs=1, network=small.STUDENT, pretrained=str(tmp_path / "first" / "train"))
 
 
 def test_without_a_search_an_architecture_is_needed(tmp_path, data):

@@ -6,18 +6,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kdas_tf.data.pipeline import balanced_batches, naming_damaged_images
-from kdas_tf.data.records import Record
+from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.heads import ReIDOutput
-from kdas_tf.training.board import Board
-from kdas_tf.training.checkpoints import Checkpoints
-from kdas_tf.training.fitting import fit
-from kdas_tf.training.optimizers import adam
+from kdas_tf.settings import Fitting, Job, Sampling
+from kdas_tf.training.optimizers import Adam
+from kdas_tf.training.recipe import Recipe, balanced_source
 from kdas_tf.training.steps import TrainingModel
 
-EPOCHS, STEPS, IDENTITIES, IMAGES = 6, 8, 8, 4
+EPOCHS, IDENTITIES, IMAGES = 6, 8, 4
 
 
 class Colours(keras.Model):
@@ -63,30 +61,14 @@ def write_images(folder):
 
 
 def run(workdir, records, *callbacks):
-    def batches(epoch, step, *share):
-        return balanced_batches(
-            records,
-            [record.identity for record in records],
-            range(len(records)),
-            image_size=(16, 8),
-            identities_per_batch=2,
-            images_per_identity=2,
-            augmentation=None,
-            seed=0,
-            start_epoch=epoch,
-            start_step=step,
-            epochs=EPOCHS,
-        )
-
-    keras.utils.set_random_seed(0)
-    model = TrainingModel(Colours(), None, Objective(), num_identities=IDENTITIES)
-    model.compile(adam(learning_rate=0.01), jit_compile=False)
-    parts = {"network": model.network, "optimizer": model.optimizer}
-    checkpoints = Checkpoints(workdir / "checkpoints", parts)
-    schedules = {"temperature": lambda epoch: 0.0, "learning_rate": lambda epoch: 0.01}
-    sizes = {"epochs": EPOCHS, "steps_per_epoch": STEPS, "stage": "train", "workdir": workdir}
-    with naming_damaged_images(records):
-        fit(model, batches, checkpoints=checkpoints, board=Board(workdir), callbacks=callbacks, **schedules, **sizes)
+    job = Job(workdir=workdir, strategy=tf.distribute.get_strategy(), image_cache_gb=0)
+    fitting = Fitting(epochs=EPOCHS, learning_rate=0.01, final_learning_rate=0.01, optimizer=Adam())
+    sampling = Sampling(identities_per_batch=2, images_per_identity=2)
+    recipe, data = Recipe("train", job, fitting), ReIDData("colours", tuple(records))
+    with recipe.making(balanced_source(job, data, image_size=(16, 8), sampling=sampling, epochs=EPOCHS)):
+        model = TrainingModel(Colours(), None, Objective(), num_identities=IDENTITIES)
+        recipe.compile(model)
+    recipe.fit(model, board=recipe.board(), callbacks=callbacks)
     return [np.array(variable) for variable in model.network.variables]
 
 
@@ -106,7 +88,7 @@ def test_a_run_whose_images_go_bad_names_one_and_continues_once_they_are_back(ac
     with pytest.raises(UserError, match=r"readable images.*but 32 no longer are; the first, .*0_c1_0.png") as caught:
         run(tmp_path / "parts", records, Lose(records, action))
     assert "\n" not in str(caught.value)
-    assert (tmp_path / "parts" / "checkpoints" / "epoch_1").is_dir()
+    assert (tmp_path / "parts" / "train" / "checkpoints" / "epoch_1").is_dir()
     write_images(tmp_path / "images")
     for one, other in zip(whole, run(tmp_path / "parts", records), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -32,28 +32,46 @@ _PERSON, _STRANGER, _CAMERA, _ROUTE, _PASSAGE, _QUERY, _WALK, _FRAME, _DISTRACTO
 _MAX_IDENTITIES, _MAX_CAMERAS = 4999, 9
 
 
-@dataclasses.dataclass(frozen=True)
-class Parameters:
-    """Everything that the pictures depend on. The fields are the arguments of `write_dataset`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RenderedPeople:
+    """Everything that the pictures of the embedded people depend on.
 
-    train_identities: int
-    test_identities: int
-    cameras: int
-    images_per_camera: int
-    image_size: tuple[int, int]
-    seed: int
-    difficulty: float
-    quality: int
-    renderer: int = _RENDERER
+    Args:
+        train_identities: number of people to learn from.
+        test_identities: number of people to search for.
+        cameras: number of cameras, at most 9.
+        images_per_camera: pictures of each person in each camera that the person passes.
+        image_size: (height, width) of the pictures, pixels.
+        seed: another seed gives other people, cameras and pictures.
+        difficulty: 0 to 1; how much cameras differ in colour and sharpness, how much light and boxes vary and how often
+            something is in the way.
+        quality: JPEG quality, 1 to 100.
 
-    def check(self) -> None:
-        """Raises UserError when a parameter cannot be used."""
+    Raises:
+        UserError: an argument cannot be used.
+    """
+
+    train_identities: int = 150
+    test_identities: int = 100
+    cameras: int = 6
+    images_per_camera: int = 3
+    image_size: tuple[int, int] = (128, 64)
+    seed: int = 0
+    difficulty: float = 0.5
+    quality: int = 90
+    renderer: int = dataclasses.field(default=_RENDERER, init=False)
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        if not isinstance(size, tuple | list) or len(size) != 2:
+            raise UserError(f"Expected image_size to be (height, width) in pixels, but got {size!r}. Change it.")
+        object.__setattr__(self, "image_size", tuple(size))
         _expect_range("train_identities", self.train_identities, 2, _MAX_IDENTITIES)
         _expect_range("test_identities", self.test_identities, 2, _MAX_IDENTITIES)
         _expect_range("cameras", self.cameras, 2, _MAX_CAMERAS)
         _expect_range("images_per_camera", self.images_per_camera, 2, 100)
-        _expect_range("the height in image_size (pixels)", self.image_size[0], 32, 1024)
-        _expect_range("the width in image_size (pixels)", self.image_size[1], 16, 1024)
+        _expect_range("the height in image_size (pixels)", size[0], 32, 1024)
+        _expect_range("the width in image_size (pixels)", size[1], 16, 1024)
         _expect_range("seed", self.seed, 0, 2**32 - 1)
         _expect_range("quality (of JPEG)", self.quality, 1, 100)
         if not isinstance(self.difficulty, int | float) or not 0 <= self.difficulty <= 1:
@@ -82,15 +100,8 @@ class _Shot:
 
 def write_dataset(
     root: str | os.PathLike,
+    wanted: RenderedPeople = RenderedPeople(),
     *,
-    train_identities: int = 150,
-    test_identities: int = 100,
-    cameras: int = 6,
-    images_per_camera: int = 3,
-    image_size: tuple[int, int] = (128, 64),
-    seed: int = 0,
-    difficulty: float = 0.5,
-    quality: int = 90,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Writes the embedded data set: rendered people in the layout of Market-1501.
@@ -103,36 +114,15 @@ def write_dataset(
 
     Args:
         root: folder to write. It is written as `root` + ".partial" and renamed when it is complete.
-        train_identities: number of people to learn from.
-        test_identities: number of people to search for.
-        cameras: number of cameras, at most 9.
-        images_per_camera: pictures of each person in each camera that the person passes.
-        image_size: (height, width) of the pictures, pixels.
-        seed: another seed gives other people, cameras and pictures.
-        difficulty: 0 to 1; how much cameras differ in colour and sharpness, how much light and boxes vary and how often
-            something is in the way.
-        quality: JPEG quality, 1 to 100.
+        wanted: what the pictures depend on.
         progress: called with (pictures done, pictures in total) after each picture.
 
     Raises:
-        UserError: an argument cannot be used, or `root` exists and holds something else.
+        UserError: `root` exists and holds something else.
     """
-    if not isinstance(image_size, tuple | list) or len(image_size) != 2:
-        raise UserError(f"Expected image_size to be (height, width) in pixels, but got {image_size!r}. Change it.")
-    parameters = Parameters(
-        train_identities,
-        test_identities,
-        cameras,
-        images_per_camera,
-        (image_size[0], image_size[1]),
-        seed,
-        difficulty,
-        quality,
-    )
-    parameters.check()
     root = Path(os.path.realpath(root))
-    shots = list(_shots(parameters))
-    if _is_complete(root, parameters, len(shots)):
+    shots = list(_shots(wanted))
+    if _is_complete(root, wanted, len(shots)):
         return
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -144,12 +134,12 @@ def write_dataset(
             f"Expected to write the embedded data to {partial}, but the folder cannot be made ({error.strerror}). "
             f"Remove what is there, or choose another folder than {root}."
         ) from error
-    _render_all(partial, parameters, shots, progress)
-    (partial / _PARAMETERS).write_text(json.dumps(dataclasses.asdict(parameters), indent=1) + "\n", encoding="utf-8")
+    _render_all(partial, wanted, shots, progress)
+    (partial / _PARAMETERS).write_text(json.dumps(dataclasses.asdict(wanted), indent=1) + "\n", encoding="utf-8")
     partial.replace(root)
 
 
-def _is_complete(root: Path, parameters: Parameters, images: int) -> bool:
+def _is_complete(root: Path, wanted: RenderedPeople, images: int) -> bool:
     """Whether the data set is there; raises UserError when something else is."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
@@ -161,55 +151,55 @@ def _is_complete(root: Path, parameters: Parameters, images: int) -> bool:
             f"Expected the embedded data set or nothing at {root}, but its {_PARAMETERS} cannot be read "
             f"({type(error).__name__}). {advice}"
         ) from error
-    expected = json.loads(json.dumps(dataclasses.asdict(parameters)))
+    expected = json.loads(json.dumps(dataclasses.asdict(wanted)))
     if found != expected:
         found = found if isinstance(found, dict) else {}
         changed = [name for name in expected if found.get(name) != expected[name]]
-        wanted = ", ".join(f"{name}={expected[name]}" for name in changed)
+        asked = ", ".join(f"{name}={expected[name]}" for name in changed)
         came = ", ".join(f"{name}={found.get(name)}" for name in changed)
-        raise UserError(f"Expected the embedded data in {root} to have {wanted}, but it has {came}. {advice}")
+        raise UserError(f"Expected the embedded data in {root} to have {asked}, but it has {came}. {advice}")
     count = sum(1 for folder in (TRAIN, QUERY, GALLERY) for _ in (root / folder).glob("*.jpg"))
     if count != images:
         raise UserError(f"Expected {images} pictures of the embedded data in {root}, but it has {count}. {advice}")
     return True
 
 
-def _shots(parameters: Parameters) -> Iterator[_Shot]:
+def _shots(wanted: RenderedPeople) -> Iterator[_Shot]:
     """Lists the pictures: who is where, and what each file is called."""
-    for index in range(max(parameters.train_identities, parameters.test_identities)):
-        if index < parameters.train_identities:
-            for shots in _passages(parameters, 2 * index + 1):
+    for index in range(max(wanted.train_identities, wanted.test_identities)):
+        if index < wanted.train_identities:
+            for shots in _passages(wanted, 2 * index + 1):
                 for shot in shots:
                     yield dataclasses.replace(shot, file=f"{TRAIN}/{shot.file}")
-        if index < parameters.test_identities:
-            yield from _test_shots(parameters, index)
+        if index < wanted.test_identities:
+            yield from _test_shots(wanted, index)
 
 
-def _test_shots(parameters: Parameters, index: int) -> Iterator[_Shot]:
+def _test_shots(wanted: RenderedPeople, index: int) -> Iterator[_Shot]:
     """Lists queries and gallery of one test identity, and the distractor and the junk that come with it."""
     identity = 2 * index + 2
-    for shots in _passages(parameters, identity):
-        rng = np.random.default_rng([parameters.seed, _QUERY, identity, shots[0].camera])
+    for shots in _passages(wanted, identity):
+        rng = np.random.default_rng([wanted.seed, _QUERY, identity, shots[0].camera])
         query = int(rng.integers(len(shots)))
         for number, shot in enumerate(shots):
             yield dataclasses.replace(shot, file=f"{QUERY if number == query else GALLERY}/{shot.file}")
     for stream, label in ((_DISTRACTOR, "0000"), (_JUNK, "-1")):
-        rng = np.random.default_rng([parameters.seed, stream, identity])
-        camera = int(rng.integers(1, parameters.cameras + 1))
+        rng = np.random.default_rng([wanted.seed, stream, identity])
+        camera = int(rng.integers(1, wanted.cameras + 1))
         # The identity is the frame number: two distractors never get the same name.
         file = f"{GALLERY}/{label}_c{camera}s{rng.integers(1, 7)}_{identity:06d}_{rng.integers(1, 6):02d}.jpg"
         yield _Shot(file, stream, identity, camera, 0)
 
 
-def _passages(parameters: Parameters, identity: int) -> Iterator[list[_Shot]]:
+def _passages(wanted: RenderedPeople, identity: int) -> Iterator[list[_Shot]]:
     """Lists the pictures of a person by camera: each camera is passed once, at a time of its own."""
-    route = np.random.default_rng([parameters.seed, _ROUTE, identity])
-    count = int(route.integers(2, parameters.cameras + 1))
-    for camera in sorted(int(number) + 1 for number in route.permutation(parameters.cameras)[:count]):
-        rng = np.random.default_rng([parameters.seed, _PASSAGE, identity, camera])
+    route = np.random.default_rng([wanted.seed, _ROUTE, identity])
+    count = int(route.integers(2, wanted.cameras + 1))
+    for camera in sorted(int(number) + 1 for number in route.permutation(wanted.cameras)[:count]):
+        rng = np.random.default_rng([wanted.seed, _PASSAGE, identity, camera])
         sequence, frame = int(rng.integers(1, 7)), int(rng.integers(1, 90_000))
         shots = []
-        for _ in range(parameters.images_per_camera):
+        for _ in range(wanted.images_per_camera):
             name = f"{identity:04d}_c{camera}s{sequence}_{frame:06d}_{rng.integers(1, 6):02d}.jpg"
             shots.append(_Shot(name, _FRAME, identity, camera, frame))
             frame += int(rng.integers(5, 40))
@@ -217,26 +207,26 @@ def _passages(parameters: Parameters, identity: int) -> Iterator[list[_Shot]]:
 
 
 def _render_all(
-    root: Path, parameters: Parameters, shots: list[_Shot], progress: Callable[[int, int], None] | None
+    root: Path, wanted: RenderedPeople, shots: list[_Shot], progress: Callable[[int, int], None] | None
 ) -> None:
     """Renders and writes the pictures."""
-    shape = rendering.canvas_shape(parameters.image_size)
-    cameras = {number: _camera(parameters, number, shape) for number in range(1, parameters.cameras + 1)}
+    shape = rendering.canvas_shape(wanted.image_size)
+    cameras = {number: _camera(wanted, number, shape) for number in range(1, wanted.cameras + 1)}
     for done, shot in enumerate(shots, start=1):
-        _render(parameters, cameras[shot.camera], shot).save(root / shot.file, quality=parameters.quality)
+        _render(wanted, cameras[shot.camera], shot).save(root / shot.file, quality=wanted.quality)
         if progress is not None:
             progress(done, len(shots))
 
 
-def _camera(parameters: Parameters, number: int, shape: tuple[int, int]) -> scenes.Camera:
-    """Draws the camera of this number, a function of the parameters."""
-    rng = np.random.default_rng([parameters.seed, _CAMERA, number])
-    return scenes.random_camera(rng, number, shape, parameters.difficulty)
+def _camera(wanted: RenderedPeople, number: int, shape: tuple[int, int]) -> scenes.Camera:
+    """Draws the camera of this number, a function of the people."""
+    rng = np.random.default_rng([wanted.seed, _CAMERA, number])
+    return scenes.random_camera(rng, number, shape, wanted.difficulty)
 
 
-def _render(parameters: Parameters, camera: scenes.Camera, shot: _Shot) -> Image.Image:
-    """Renders one picture, a function of the parameters and the shot."""
-    seed, difficulty = parameters.seed, parameters.difficulty
+def _render(wanted: RenderedPeople, camera: scenes.Camera, shot: _Shot) -> Image.Image:
+    """Renders one picture, a function of what is rendered and the shot."""
+    seed, difficulty = wanted.seed, wanted.difficulty
     who = _STRANGER if shot.stream == _DISTRACTOR else _PERSON
     person = people.random_person(np.random.default_rng([seed, who, shot.identity]))
     # How a person passes a camera is the same in all its frames; the step moves on with the frame number.
@@ -244,7 +234,7 @@ def _render(parameters: Parameters, camera: scenes.Camera, shot: _Shot) -> Image
     yaw = camera.yaw + (np.pi if walk.random() < camera.two_way else 0.0) + walk.normal(0, 0.3)
     phase = 2 * np.pi * (walk.random() + shot.frame / person.cadence)
     rng = np.random.default_rng([seed, shot.stream, shot.identity, shot.camera, shot.frame])
-    shape = rendering.canvas_shape(parameters.image_size)
+    shape = rendering.canvas_shape(wanted.image_size)
     box = rendering.random_box(rng, shape, camera.zoom * person.height, difficulty, junk=shot.stream == _JUNK)
     pose = walkers.Pose(float(yaw + rng.normal(0, 0.1)), float(phase), *box)
-    return rendering.render(rng, camera, person, pose, parameters.image_size, difficulty)
+    return rendering.render(rng, camera, person, pose, wanted.image_size, difficulty)

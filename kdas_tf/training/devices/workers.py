@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kdas_tf.data.pipeline import Share
+from kdas_tf.data.pipeline import BatchShard
 from kdas_tf.errors import PeerLost, UserError
 from kdas_tf.training.devices.replicas import Strategy
 
@@ -46,9 +46,9 @@ def writes(strategy: Strategy) -> bool:
     return own_number(strategy) == 0
 
 
-def share_of(strategy: Strategy) -> Share:
+def batch_shard_of(strategy: Strategy) -> BatchShard:
     """The rows of every batch that this process makes for its devices."""
-    return Share(own_number(strategy), number_of_workers(strategy), number_of_devices(strategy))
+    return BatchShard(own_number(strategy), number_of_workers(strategy), number_of_devices(strategy))
 
 
 def all_values(strategy: Strategy, values: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -73,7 +73,7 @@ def _gather(strategy: Strategy) -> Callable[[tf.Tensor], Any]:
     return tf.function(everybody)
 
 
-def by_first(strategy: Strategy, action: Callable[[], None]) -> None:
+def run_on_first_worker(strategy: Strategy, action: Callable[[], None]) -> None:
     """Lets the first worker do something while the others wait.
 
     Raises:

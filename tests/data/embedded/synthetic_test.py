@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from kdas_tf.data.embedded import people, synthetic, walkers
+from kdas_tf.data.embedded.synthetic import RenderedPeople
 from kdas_tf.errors import UserError
 
 # Market-1501: identity (-1 is junk), camera, sequence, frame, box.
@@ -32,7 +33,7 @@ def identities_and_cameras(folder: Path) -> list[tuple[int, int]]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("small") / "data"
-    synthetic.write_dataset(root, **SMALL)
+    synthetic.write_dataset(root, RenderedPeople(**SMALL))
     return root
 
 
@@ -40,7 +41,7 @@ def small(tmp_path_factory) -> Path:
 def many(tmp_path_factory) -> Path:
     """A gallery of realistic size, with the default difficulty."""
     root = tmp_path_factory.mktemp("many") / "data"
-    synthetic.write_dataset(root, train_identities=2, test_identities=80, image_size=(64, 32))
+    synthetic.write_dataset(root, RenderedPeople(train_identities=2, test_identities=80, image_size=(64, 32)))
     return root
 
 
@@ -63,7 +64,9 @@ def test_pictures_are_rgb_jpegs_of_the_wanted_size(small):
 
 
 def test_any_aspect_ratio_can_be_rendered(tmp_path):
-    synthetic.write_dataset(tmp_path / "data", **{**SMALL, "test_identities": 2, "image_size": (96, 32)})
+    synthetic.write_dataset(
+        tmp_path / "data", RenderedPeople(**{**SMALL, "test_identities": 2, "image_size": (96, 32)})
+    )
     with Image.open(next((tmp_path / "data" / "query").iterdir())) as image:
         assert image.size == (32, 96)
 
@@ -100,20 +103,23 @@ def test_people_pass_different_numbers_of_cameras(many):
 
 def test_same_seed_gives_the_same_bytes_in_another_process(small, tmp_path):
     code = (
-        "import sys; from kdas_tf.data import synthetic; "
-        f"synthetic.write_dataset(sys.argv[1], **{SMALL!r}); assert 'tensorflow' not in sys.modules"
+        "import sys; from kdas_tf.data.embedded import synthetic; "
+        f"synthetic.write_dataset(sys.argv[1], synthetic.RenderedPeople(**{SMALL!r})); "
+        "assert 'tensorflow' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, cwd=Path(__file__).parents[3])
     assert contents(tmp_path / "again") == contents(small)
 
 
 def test_another_seed_gives_other_pictures(small, tmp_path):
-    synthetic.write_dataset(tmp_path / "other", **SMALL, seed=1)
+    synthetic.write_dataset(tmp_path / "other", RenderedPeople(**SMALL, seed=1))
     assert not set(contents(tmp_path / "other").values()) & set(contents(small).values())
 
 
 def test_pictures_do_not_depend_on_how_many_people_are_rendered(small, tmp_path):
-    synthetic.write_dataset(tmp_path / "fewer", **{**SMALL, "train_identities": 3, "test_identities": 2})
+    synthetic.write_dataset(
+        tmp_path / "fewer", RenderedPeople(**{**SMALL, "train_identities": 3, "test_identities": 2})
+    )
     fewer, more = contents(tmp_path / "fewer"), contents(small)
     assert len(fewer) < len(more)
     assert fewer.items() <= more.items()
@@ -121,14 +127,16 @@ def test_pictures_do_not_depend_on_how_many_people_are_rendered(small, tmp_path)
 
 def test_progress_counts_every_picture(tmp_path):
     calls = []
-    synthetic.write_dataset(tmp_path / "data", **SMALL, progress=lambda done, total: calls.append((done, total)))
+    synthetic.write_dataset(
+        tmp_path / "data", RenderedPeople(**SMALL), progress=lambda done, total: calls.append((done, total))
+    )
     total = len(contents(tmp_path / "data"))
     assert calls == [(done, total) for done in range(1, total + 1)]
 
 
 def test_a_complete_data_set_is_left_as_it_is(small):
     before = {file: file.stat().st_mtime_ns for file in small.rglob("*")}
-    synthetic.write_dataset(small, **SMALL, progress=lambda done, total: pytest.fail("rendered again"))
+    synthetic.write_dataset(small, RenderedPeople(**SMALL), progress=lambda done, total: pytest.fail("rendered again"))
     assert {file: file.stat().st_mtime_ns for file in small.rglob("*")} == before
 
 
@@ -141,38 +149,38 @@ def test_what_an_interrupted_run_left_is_replaced(small, tmp_path):
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        synthetic.write_dataset(tmp_path / "data", **SMALL, progress=interrupt)
+        synthetic.write_dataset(tmp_path / "data", RenderedPeople(**SMALL), progress=interrupt)
     assert not (tmp_path / "data").exists()
-    synthetic.write_dataset(tmp_path / "data", **SMALL)
+    synthetic.write_dataset(tmp_path / "data", RenderedPeople(**SMALL))
     assert contents(tmp_path / "data") == contents(small)
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
 
 def test_other_parameters_than_those_on_disk_are_refused_by_name(small):
     with pytest.raises(UserError, match=r"to have seed=5, but it has seed=0\. Delete .* or choose another folder"):
-        synthetic.write_dataset(small, **SMALL, seed=5)
+        synthetic.write_dataset(small, RenderedPeople(**SMALL, seed=5))
 
 
 def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "holiday.jpg").write_bytes(b"precious")
     with pytest.raises(UserError, match=r"parameters\.json cannot be read"):
-        synthetic.write_dataset(tmp_path / "photographs", **SMALL)
+        synthetic.write_dataset(tmp_path / "photographs", RenderedPeople(**SMALL))
     assert (tmp_path / "photographs" / "holiday.jpg").read_bytes() == b"precious"
 
 
 def test_a_data_set_with_missing_pictures_is_refused(tmp_path):
-    synthetic.write_dataset(tmp_path / "data", **SMALL)
+    synthetic.write_dataset(tmp_path / "data", RenderedPeople(**SMALL))
     total = len(contents(tmp_path / "data"))
     next((tmp_path / "data" / "query").iterdir()).unlink()
     with pytest.raises(UserError, match=f"Expected {total} pictures .* but it has {total - 1}"):
-        synthetic.write_dataset(tmp_path / "data", **SMALL)
+        synthetic.write_dataset(tmp_path / "data", RenderedPeople(**SMALL))
 
 
 def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="the folder cannot be made"):
-        synthetic.write_dataset(tmp_path / "file" / "data", **SMALL)
+        synthetic.write_dataset(tmp_path / "file" / "data", RenderedPeople(**SMALL))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +206,7 @@ def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
 )
 def test_arguments_that_cannot_be_used_are_user_errors_that_name_them(tmp_path, name, value):
     with pytest.raises(UserError, match=f"Expected .*{name}"):
-        synthetic.write_dataset(tmp_path / "data", **{**SMALL, name: value})
+        synthetic.write_dataset(tmp_path / "data", RenderedPeople(**{**SMALL, name: value}))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,7 +21,8 @@ EPOCHS = 6
 def arguments(tmp_path_factory):
     """A search of one cell on rendered people, with logits for a teacher."""
     folder = tmp_path_factory.mktemp("people")
-    synthetic.write_dataset(folder, train_identities=16, test_identities=2, image_size=(32, 16), images_per_camera=2)
+    people = synthetic.RenderedPeople(train_identities=16, test_identities=2, image_size=(32, 16), images_per_camera=2)
+    synthetic.write_dataset(folder, people)
     train = market1501.read(folder).train
     identities = relabel(train)[1]
     logits = np.random.default_rng(0).normal(size=(len(train), len(identities))).astype("float32")
@@ -94,15 +95,15 @@ def test_a_process_on_its_own_agrees_with_itself():
     assert (workers.number_of_workers(strategy), workers.own_number(strategy)) == (1, 0)
     assert workers.writes(strategy) and workers.alone(strategy) is strategy
     done = []
-    workers.by_first(strategy, lambda: done.append(1))
+    workers.run_on_first_worker(strategy, lambda: done.append(1))
     assert done == [1]
     with pytest.raises(UserError, match="no room"):
-        workers.by_first(strategy, lambda: (_ for _ in ()).throw(UserError("no room")))
+        workers.run_on_first_worker(strategy, lambda: (_ for _ in ()).throw(UserError("no room")))
 
 
 def test_the_devices_of_one_process_are_no_workers(two_devices):
     assert (workers.number_of_workers(two_devices), workers.number_of_devices(two_devices)) == (1, 2)
-    assert workers.share_of(two_devices) == (0, 1, 2)
+    assert workers.batch_shard_of(two_devices) == (0, 1, 2)
 
 
 def test_a_lost_worker_is_noticed_where_there_are_several():

@@ -15,10 +15,10 @@ import tensorflow as tf
 from kdas_tf.errors import Stopped, UserError
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.heads import ReIDOutput
-from kdas_tf.training.board import Board
+from kdas_tf.settings import Fitting, Job
 from kdas_tf.training.checkpoints import Checkpoints
-from kdas_tf.training.fitting import fit
-from kdas_tf.training.optimizers import adam
+from kdas_tf.training.optimizers import Adam
+from kdas_tf.training.recipe import BatchSource, Recipe
 from kdas_tf.training.steps import TrainingModel
 from kdas_tf.training.stopping import StopOnSignal
 
@@ -40,7 +40,7 @@ class Linear(keras.Model):
         return ReIDOutput(features, features, self.dense(features))
 
 
-def batches(epoch, step, share):
+def batches(epoch, step, shard):
     """Batches of numbers as a function of epoch and step, as the pipeline gives them."""
 
     def generate():
@@ -49,7 +49,7 @@ def batches(epoch, step, share):
             yield {"image": random.normal(size=(8, 5)).astype("float32"), "label": np.arange(8, dtype="int32") // 3}
 
     signature = {"image": tf.TensorSpec((8, 5), tf.float32), "label": tf.TensorSpec(8, tf.int32)}
-    return tf.data.Dataset.from_generator(generate, output_signature=signature).rebatch(share.part(8))
+    return tf.data.Dataset.from_generator(generate, output_signature=signature).rebatch(shard.part(8))
 
 
 class Kill(keras.callbacks.Callback):
@@ -75,24 +75,14 @@ class Kill(keras.callbacks.Callback):
 
 
 def run(workdir, strategy, *callbacks, learning_rate=0.01, seed=0):
-    keras.utils.set_random_seed(seed)
-    with strategy.scope():
-        model = TrainingModel(Linear(), None, Objective(), num_identities=3)
-        model.compile(adam(learning_rate=learning_rate), jit_compile=False)
-    parts = {"network": model.network, "optimizer": model.optimizer}
-    fit(
-        model,
-        batches,
-        stage="train",
-        workdir=workdir,
-        epochs=EPOCHS,
-        steps_per_epoch=STEPS,
-        checkpoints=Checkpoints(workdir / "train" / "checkpoints", parts),
-        board=Board(workdir / "tensorboard"),
-        temperature=lambda epoch: 0.0,
-        learning_rate=lambda epoch: learning_rate / (epoch + 1),
-        callbacks=callbacks,
+    fitting = Fitting(
+        epochs=EPOCHS, learning_rate=learning_rate, final_learning_rate=learning_rate / EPOCHS, optimizer=Adam()
     )
+    recipe = Recipe("train", Job(workdir=workdir, seed=seed, strategy=strategy), fitting)
+    with recipe.making(BatchSource(batches, STEPS)):
+        model = TrainingModel(Linear(), None, Objective(), num_identities=3)
+        recipe.compile(model)
+    recipe.fit(model, board=recipe.board(), callbacks=callbacks)
     return [np.array(v) for v in (*model.network.variables, *model.optimizer.variables)]
 
 
