@@ -249,23 +249,31 @@ def settings_of(stage: Stage) -> dict[str, str]:
     Raises:
         UserError: a value is missing.
     """
-    return dict(_resolved(_selector(stage), "", "", leave_out="job"))
+    return dict(_resolved(_selector(stage), "", "", complete=True))
 
 
-def _resolved(selector: str, scope: str, prefix: str, leave_out: str = "") -> Iterator[tuple[str, str]]:
-    """(name, text) of the arguments of a configurable that is called in a scope."""
+def _resolved(selector: str, scope: str, prefix: str, *, complete: bool) -> Iterator[tuple[str, str]]:
+    """(name, text) of the arguments of a configurable that is called in a scope.
+
+    Args:
+        selector: of the configurable.
+        scope: in which it is called.
+        prefix: of the names.
+        complete: whether all that it needs must be bound; otherwise whoever calls it gives the rest.
+    """
     function = gin._REGISTRY[selector].wrapped
     bound: dict[str, Any] = {}
     for key in _scopes_of(scope, selector):
         bound |= gin._CONFIG.get(key, {})
     for name, parameter in inspect.signature(function).parameters.items():
-        if name == leave_out or parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
+        is_job = name == "job" and stage_of(function) is not None
+        if is_job or parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
             continue
         if name in bound:
             yield from _described(prefix + name, bound[name])
         elif parameter.default is not inspect.Parameter.empty:
             yield from _described(prefix + name, parameter.default)
-        elif inspect.isclass(function) or stage_of(function):  # others get the rest from who calls them
+        elif complete:
             binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
             raise UserError(f"A value is required for {binding}. Give --gin_param='{binding}=VALUE'.")
 
@@ -277,9 +285,9 @@ def _described(name: str, value: Any) -> Iterator[tuple[str, str]]:
         if selector == "gin.macro":
             yield from _described(name, gin._CONFIG[scope, selector]["value"])
             return
-        inner = stage_of(value.configurable.wrapped) is not None
         yield name, f"@{_short(selector)}"
-        yield from _resolved(selector, scope, f"{name}.", leave_out="job" if inner else "")
+        complete = value.evaluate or stage_of(value.configurable.wrapped) is not None
+        yield from _resolved(selector, scope, f"{name}.", complete=complete)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield name, f"@{_short(f'{type(value).__module__}.{type(value).__qualname__}')}"
         for field in dataclasses.fields(value):

@@ -97,15 +97,14 @@ def run(
 ) -> None:
     """Writes `pretrain.json` last, beside the network after the last epoch and the best one in `best`.
 
-    The paper pre-trains on ImageNet (section 4.4) and says no more about it; `gin/pretrain.gin` has the numbers of
-    DARTS (Liu et al. 2019, section A.2) with a cosine.
+    The paper pre-trains on ImageNet (section 4.4) and says no more about it; the numbers are in `gin/pretrain.gin`.
 
     Args:
         job: what the launcher sets.
         data_dir: folder of class folders (`kdas_tf.data.classes.read`), or the one in which TFDS keeps its data sets.
         network: image size, and the cells of a network of cells.
         fitting: of the weights.
-        source: "folder" or "tfds".
+        source: one of `SOURCES`.
         tfds_name: name of the data set in TFDS.
         held_out: share of a folder without `val` to judge by.
         architecture: as in `kdas_tf.models.baselines.make`; None is the genotype that this run's search has derived.
@@ -113,63 +112,51 @@ def run(
         augmentation: of the training images.
 
     Raises:
-        UserError: an argument is out of its range, or the images cannot be used.
+        UserError: the images cannot be used.
     """
     recipe = Recipe("pretrain", job, fitting)
     check(source=source, batch_size=batch_size, architecture=architecture)
     folder, image_size = job.workdir / "pretrain", network.image_size
     images, data = _open(folder, data_dir, source, tfds_name, held_out)
+    shape: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size}
 
     def make(epoch: int, step: int, shard: BatchShard) -> Dataset:
-        return training_batches(
-            images,
-            image_size=image_size,
-            batch_size=batch_size,
-            augmentation=augmentation,
-            seed=job.seed,
-            start_epoch=epoch,
-            start_step=step,
-            epochs=fitting.epochs,
-            shard=shard,
-        )
-
-    def to_judge_by(shard: BatchShard) -> Dataset:
-        return validation_batches(images, image_size=image_size, batch_size=batch_size, shard=shard)
+        place: dict[str, Any] = {"start_epoch": epoch, "start_step": step, "epochs": fitting.epochs, "shard": shard}
+        return training_batches(images, augmentation=augmentation, seed=job.seed, **shape, **place)
 
     # The network first: its errors come at once. Then every image is looked at, which may take long.
     with recipe.making(BatchSource(make, steps_per_epoch(images.train_images, batch_size))):
         trained = _make_network(job.workdir, architecture, images, network)
-        smoothing = fitting.label_smoothing
-        model = ClassificationModel(trained, num_classes=len(images.classes), label_smoothing=smoothing)
+        number, smoothing = len(images.classes), fitting.label_smoothing
+        model = ClassificationModel(trained, num_classes=number, label_smoothing=smoothing)
         recipe.compile(model)
     if data is not None:
-        readable = data
-        run_on_first_worker(job.strategy, lambda: _check_images(readable, folder / INDEX))
-        wait_for(folder / INDEX)
-        data = classes.load(folder / INDEX)
-        images = ImageFiles(data)
-        recipe.source = BatchSource(make, steps_per_epoch(images.train_images, batch_size), (*data.train, *data.val))
-
-    evaluation = Evaluation(to_judge_by, folder, image_size=image_size)
-    recipe.fit(
-        model,
-        board=recipe.board(recipe.first_batches(1)[0]),
-        callbacks=[evaluation],
-        shown=("total", "top1", "val_top1", "val_top5"),
+        images, records = _check_images(data, job, folder / INDEX)
+        recipe.source = BatchSource(make, steps_per_epoch(images.train_images, batch_size), records)
+    evaluation = Evaluation(
+        lambda shard: validation_batches(images, shard=shard, **shape), folder, image_size=image_size
     )
-    last = evaluation.last or evaluation.judge(model)
+    shown, board = ("total", "top1", "val_top1", "val_top5"), recipe.board(recipe.first_batches(1)[0])
+    recipe.fit(model, board=board, callbacks=[evaluation], shown=shown)
+    accuracies = {"results": evaluation.last or evaluation.judge(model), "best": evaluation.best}
     if writes(job.strategy):
         saved.save(trained, folder, image_size=image_size)
-        content = {"results": last, "best": evaluation.best, "parameters": trainable_parameters(trained)}
-        _finish(folder, images, {**content, "epochs": fitting.epochs})
+        _finish(folder, images, accuracies, trainable_parameters(trained), fitting)
 
 
-def _check_images(data: ClassData, index: Path) -> None:
-    """Looks at every image once, and writes the index of those that can be used."""
-    if not index.exists():
-        data = classes.drop_damaged(data, progress=progress_line("pretrain: checking images"))
-        print(f"pretrain: {classes.describe(data)}", flush=True)
-        classes.save(data, index)
+def _check_images(data: ClassData, job: Job, index: Path) -> tuple[EncodedImages, Sequence[Any]]:
+    """Looks at every file once and writes the index of those that can be used; returns them, and their records."""
+
+    def check() -> None:
+        if not index.exists():
+            readable = classes.drop_damaged(data, progress=progress_line("pretrain: checking images"))
+            print(f"pretrain: {classes.describe(readable)}", flush=True)
+            classes.save(readable, index)
+
+    run_on_first_worker(job.strategy, check)
+    wait_for(index)
+    data = classes.load(index)
+    return ImageFiles(data), (*data.train, *data.val)
 
 
 def _open(
@@ -193,14 +180,17 @@ def _make_network(workdir: Path, architecture: str | None, images: EncodedImages
     return baselines.make(name, len(images.classes), **network.arguments())
 
 
-def _finish(folder: Path, images: EncodedImages, content: dict[str, Any]) -> None:
-    for name in ("results", "best"):
-        content[name] = {key: round(value, 4) for key, value in content[name].items()}
-    counts = {"classes": len(images.classes), "train_images": images.train_images, "val_images": images.val_images}
-    last, best = content["results"], content["best"]
+def _finish(
+    folder: Path, images: EncodedImages, accuracies: dict[str, dict[str, float]], parameters: int, fitting: Fitting
+) -> None:
+    last, best = accuracies["results"], accuracies["best"]
     print(
         f"pretrain: top-1 {last['top1']:.1f}  top-5 {last['top5']:.1f}  "
         f"(best: top-1 {best['top1']:.1f} after epoch {best['epoch']})",
         flush=True,
     )
+    content = {
+        name: {key: round(value, 4) for key, value in numbers.items()} for name, numbers in accuracies.items()
+    } | {"parameters": parameters, "epochs": fitting.epochs}
+    counts = {"classes": len(images.classes), "train_images": images.train_images, "val_images": images.val_images}
     files.write_json(folder / RESULT, {**content, **counts})

@@ -43,12 +43,11 @@ def plan(
     **_: Any,
 ) -> list[str]:
     """Says what the stage would do, with parameters and the memory on each device."""
-    options: dict[str, Any] = {"partial_channels": stabilizers.partial_channels, "rematerialize": rematerialize}
     with keras.StatelessScope():  # shapes are all that is needed
-        supernet = Supernet(identities or 1, **options, **network.arguments())
-    parameters, devices = trainable_parameters(supernet), job.strategy.num_replicas_in_sync
-    sizes: dict[str, Any] = {"bytes_per_number": 2 if "16" in keras.config.dtype_policy().compute_dtype else 4}
-    sizes |= {**options, **network.arguments()}
+        parameters = trainable_parameters(_make_supernet(identities or 1, network, stabilizers, rematerialize))
+    devices, half = job.strategy.num_replicas_in_sync, "16" in keras.config.dtype_policy().compute_dtype
+    sizes: dict[str, Any] = {"bytes_per_number": 2 if half else 4, **network.arguments()}
+    sizes |= {"partial_channels": stabilizers.partial_channels, "rematerialize": rematerialize}
     batch = -(-sampling.batch_size // devices)
     memory, activations = search_bytes(batch, parameters, **sizes), search_step_bytes(batch, **sizes)
     height, width = network.image_size
@@ -122,32 +121,18 @@ def run(
     num_identities = len(relabel(data.train)[1])
     derived = {"num_identities": num_identities, **student.arguments()}
 
-    # Networks and optimizers, on all devices.
     with recipe.making(_both_halves(job, data, network.image_size, sampling, fitting.epochs)):
-        options: dict[str, Any] = {"partial_channels": stabilizers.partial_channels, "rematerialize": rematerialize}
-        supernet = Supernet(num_identities, name="supernet", **options, **network.arguments())
+        supernet = _make_supernet(num_identities, network, stabilizers, rematerialize)
         penalty = AlphaPenalty(stabilizers, epochs=fitting.epochs, student=derived)
-        teacher = teacher_stage.load(job.workdir)
-        model = SearchModel(
-            supernet, teacher, objective, num_identities=num_identities, penalty=penalty if penalty.is_on else None
-        )
-        title = f"supernet of {network.cells} cells"
-        recipe.compile(model, alpha_optimizer(learning_rate=alpha_learning_rate), title=title)
+        added, teacher = penalty if penalty.is_on else None, teacher_stage.load(job.workdir)
+        model = SearchModel(supernet, teacher, objective, num_identities=num_identities, penalty=added)
+        alphas = alpha_optimizer(learning_rate=alpha_learning_rate)
+        recipe.compile(model, alphas, title=f"supernet of {network.cells} cells")
 
-    # What is watched beside the objective.
-    first = recipe.first_batches(monitoring.measured_batches)
-    board = recipe.board(first[0]["train"])
-    every = monitoring.picture_every
-    log = ArchitectureLog(supernet, board, derived, picture_every=every, max_skip=stabilizers.max_skip)
-    validation = [pair["val"] for pair in first]
-    drop = DiscretizationLog(
-        supernet, log.derived, validation, strategy=job.strategy, every=every, epochs=fitting.epochs
-    )
-
-    # The epochs.
+    log, drop = _logs(recipe, supernet, derived, stabilizers, monitoring)
     recipe.fit(
         model,
-        board=board,
+        board=log.board,
         temperature=temperature,
         parts={"alpha_optimizer": model.alpha_optimizer, "temperature": model.temperature},
         callbacks=[AlphaWarmup(stabilizers.alpha_warmup_epochs, of=fitting.epochs), penalty, log, drop],
@@ -155,10 +140,23 @@ def run(
     )
     if writes(job.strategy):
         origin = {"data": data.name, "identities": num_identities, "seed": job.seed, "epochs": fitting.epochs}
-        origin |= {name: _plain(value) for name, value in network.arguments().items()}
-        if stabilizers.max_skip is not None:
-            origin["max_skip"] = stabilizers.max_skip
-        _write_result(job.workdir / "search", log, origin)
+        _write_result(job.workdir / "search", log, {**origin, **network.arguments()}, stabilizers.max_skip)
+
+
+def _logs(
+    recipe: Recipe, supernet: Supernet, student: dict[str, Any], stabilizers: Stabilizers, monitoring: Monitoring
+) -> tuple[ArchitectureLog, DiscretizationLog]:
+    """What is watched beside the objective."""
+    first, every = recipe.first_batches(monitoring.measured_batches), monitoring.picture_every
+    board, strategy = recipe.board(first[0]["train"]), recipe.job.strategy
+    log = ArchitectureLog(supernet, board, student, picture_every=every, max_skip=stabilizers.max_skip)
+    validation, epochs = [pair["val"] for pair in first], recipe.fitting.epochs
+    return log, DiscretizationLog(supernet, log.derived, validation, strategy=strategy, every=every, epochs=epochs)
+
+
+def _make_supernet(identities: int, network: CellSettings, stabilizers: Stabilizers, rematerialize: bool) -> Supernet:
+    options: dict[str, Any] = {"partial_channels": stabilizers.partial_channels, "rematerialize": rematerialize}
+    return Supernet(identities, name="supernet", **options, **network.arguments())
 
 
 def _both_halves(job: Job, data: ReIDData, image_size: tuple[int, int], sampling: Sampling, epochs: int) -> BatchSource:
@@ -185,12 +183,10 @@ def _both_halves(job: Job, data: ReIDData, image_size: tuple[int, int], sampling
     return BatchSource(make, steps, data.train)
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def _write_result(folder: Path, log: ArchitectureLog, origin: dict[str, Any]) -> None:
+def _write_result(folder: Path, log: ArchitectureLog, origin: dict[str, Any], max_skip: int | None) -> None:
     """Derives the genotype and writes pictures and, last, the file."""
+    if max_skip is not None:
+        origin["max_skip"] = max_skip
     alphas, derived, student = log.alphas(), log.derived(), log.student
     parameters = derived_parameters(derived, **student)
     for name, alpha in alphas.items():

@@ -128,9 +128,7 @@ def run(
     folder, data = job.workdir / "teacher", data_stage.load(job.workdir)
     identities = relabel(data.train)[1]
     if reuse is not None:
-        source = Path(reuse)
-        sizes = {"images": len(data.train), "identities": len(identities)}
-        run_on_first_worker(job.strategy, lambda: _copy(source, folder, **sizes))
+        run_on_first_worker(job.strategy, lambda: _copy(Path(reuse), folder, len(data.train), len(identities)))
         return
     if logits is not None:
         run_on_first_worker(job.strategy, lambda: _take_logits(logits, folder, data, identities))
@@ -182,7 +180,7 @@ def _finish_with_table(folder: Path, logits: np.ndarray, origin: dict[str, Any])
     files.write_json(folder / RESULT, {"kind": "table", **origin})
 
 
-def _copy(source: Path, folder: Path, *, images: int, identities: int) -> None:
+def _copy(source: Path, folder: Path, images: int, identities: int) -> None:
     """Takes over another run's teacher, the index last."""
     try:
         content = files.read_json(source / RESULT)
