@@ -97,12 +97,12 @@ def run(
         )
         job = dataclasses.replace(job, strategy=devices)
         launcher = {"seed": str(seed), "precision": mixed_precision, "deterministic": str(deterministic)}
-        steps = running.steps_of(known, job, launcher)
+        steps = running.steps_of(known)
         if dry_run:
             for line in running.describe(steps, job):
                 print(line)
         else:
-            running.run_all(steps, job)
+            running.run_all(steps, job, launcher)
 
 
 @contextlib.contextmanager

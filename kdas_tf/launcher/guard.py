@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
@@ -23,13 +23,25 @@ Record = dict[str, Any]
 """What `FILE` holds: `arguments`, `launcher` and `reads`, {name: text} each."""
 
 
-def records_of(
-    stages: Sequence[tuple[Stage, Mapping[str, Any], Mapping[str, str]]], workdir: Path, launcher: Mapping[str, str]
-) -> dict[str, Record]:
-    """What decides the results of the stages of a command.
+class Step(NamedTuple):
+    """A stage of a command.
+
+    Attributes:
+        stage: what is done.
+        arguments: of its `run`, as values.
+        texts: the same as resolved texts.
+    """
+
+    stage: Stage
+    arguments: Mapping[str, Any]
+    texts: Mapping[str, str]
+
+
+def records_of(steps: Sequence[Step], workdir: Path, launcher: Mapping[str, str]) -> dict[str, Record]:
+    """What decides the results of the stages of a command, as things are now.
 
     Args:
-        stages: each with its arguments as values and as resolved texts, in their order.
+        steps: in their order.
         workdir: folder of the run.
         launcher: {name: text} of what the launcher sets: "seed", "precision", "deterministic".
 
@@ -40,7 +52,7 @@ def records_of(
         UserError: a stage reads what an older version wrote.
     """
     records: dict[str, Record] = {}
-    for stage, arguments, texts in stages:
+    for stage, arguments, texts in steps:
         free = tuple(stage.may_change(arguments))
         deciding = {
             name: text

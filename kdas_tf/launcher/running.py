@@ -5,54 +5,42 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from kdas_tf.errors import UserError
 from kdas_tf.launcher import bindings, faults, guard, lock
+from kdas_tf.launcher.guard import Step
 from kdas_tf.settings import Job
 from kdas_tf.stages.stage import Stage
 from kdas_tf.training.devices import workers
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """A stage of a command.
-
-    Args:
-        stage: what is done.
-        arguments: of its `run`.
-        record: what decides its result.
-    """
-
-    stage: Stage
-    arguments: Mapping[str, Any]
-    record: guard.Record
-
-
-def steps_of(stages: Sequence[Stage], job: Job, launcher: Mapping[str, str]) -> list[Step]:
+def steps_of(stages: Sequence[Stage]) -> list[Step]:
     """The steps of a command, with all values made and checked.
 
     Args:
         stages: in their order.
-        job: what the launcher sets for all stages.
-        launcher: what it sets as texts, as in `guard.records_of`.
 
     Raises:
-        UserError: a value is missing or out of its range, or an older version wrote what a stage reads.
+        UserError: a value is missing or out of its range.
     """
     bindings.check_arguments()
-    given = [(stage, bindings.arguments_of(stage), bindings.settings_of(stage)) for stage in stages]
-    records = guard.records_of(given, job.workdir, launcher)
-    return [Step(stage, arguments, records[stage.name]) for stage, arguments, _ in given]
+    return [Step(stage, bindings.arguments_of(stage), bindings.settings_of(stage)) for stage in stages]
 
 
-def run_all(steps: Sequence[Step], job: Job) -> None:
-    """Runs stages in order, in a workdir that belongs to this job meanwhile."""
+def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> None:
+    """Runs stages in order, in a workdir that belongs to this job meanwhile.
+
+    Args:
+        steps: of the command.
+        job: what the launcher sets for all stages.
+        launcher: what it sets as texts, as in `guard.records_of`.
+    """
     with contextlib.ExitStack() as held:
 
         def begin():
+            records = guard.records_of(steps, job.workdir, launcher)
             for step in steps:  # all of them before anything is written
-                _check_unchanged(step, job)
+                _check_unchanged(step, job, records[step.stage.name])
             try:
                 job.workdir.mkdir(parents=True, exist_ok=True)
                 held.enter_context(lock.holding(job.workdir))
@@ -67,7 +55,9 @@ def run_all(steps: Sequence[Step], job: Job) -> None:
             held.enter_context(contextlib.redirect_stdout(held.enter_context(open(os.devnull, "w"))))
         workers.run_on_first_worker(job.strategy, begin)
         for step in steps:
-            run_step(step, job)
+            # Again: what a stage reads may depend on what the stages before it have left.
+            record = guard.records_of([step], job.workdir, launcher)[step.stage.name]
+            run_step(step, job, record)
 
 
 def check_several_machines(stages: Sequence[Stage], mixed_precision: str) -> None:
@@ -89,21 +79,21 @@ def check_several_machines(stages: Sequence[Stage], mixed_precision: str) -> Non
         )
 
 
-def run_step(step: Step, job: Job) -> None:
+def run_step(step: Step, job: Job, record: guard.Record) -> None:
     """Runs one stage, or says that it was done before; several machines see what the first of them sees."""
     stage, result = step.stage, step.stage.folder(job) / step.stage.result
-    if workers.all_values(job.strategy, [_is_done(step, job)])[0, 0]:
+    if workers.all_values(job.strategy, [_is_done(step, job, record)])[0, 0]:
         print(f"{stage.name}: done before, {result}", flush=True)
         return
     started = time.monotonic()
     if stage.machines == "together":
-        workers.run_on_first_worker(job.strategy, lambda: _begin(step, job))
+        workers.run_on_first_worker(job.strategy, lambda: _begin(step, job, record))
         _do(step, job)
         workers.run_on_first_worker(job.strategy, lambda: None)  # the others wait for what the first one still writes
     else:
 
         def alone():
-            _begin(step, job)
+            _begin(step, job, record)
             _do(step, dataclasses.replace(job, strategy=workers.alone(job.strategy)))
 
         workers.run_on_first_worker(job.strategy, alone)
@@ -112,27 +102,27 @@ def run_step(step: Step, job: Job) -> None:
     print(f"{stage.name}: finished in {time.monotonic() - started:.0f} s, {result}", flush=True)
 
 
-def _is_done(step: Step, job: Job) -> bool:
+def _is_done(step: Step, job: Job, record: guard.Record) -> bool:
     """Whether the stage has nothing to do: its result is there, and of the same settings where others may follow."""
     folder = step.stage.folder(job)
     if step.stage.grows or not (folder / step.stage.result).exists():
         return False
-    return not step.stage.repeatable or (step.record["reads"] is not None and guard.read(folder) == step.record)
+    return not step.stage.repeatable or (record["reads"] is not None and guard.read(folder) == record)
 
 
-def _check_unchanged(step: Step, job: Job) -> None:
+def _check_unchanged(step: Step, job: Job, record: guard.Record) -> None:
     if not step.stage.repeatable:
-        guard.check_unchanged(step.stage.folder(job), step.record)
+        guard.check_unchanged(step.stage.folder(job), record)
 
 
-def _begin(step: Step, job: Job) -> None:
+def _begin(step: Step, job: Job, record: guard.Record) -> None:
     """Writes down how a stage is begun."""
-    _check_unchanged(step, job)  # again: the lock may have been another process's before
+    _check_unchanged(step, job, record)  # again: the lock may have been another process's before
     folder = step.stage.folder(job)
     try:
         if step.stage.repeatable:  # a command that is stopped must not leave the result of another one
             (folder / step.stage.result).unlink(missing_ok=True)
-        guard.remember(folder, step.record)
+        guard.remember(folder, record)
     except OSError as error:
         raise UserError(faults.explain(error, step.stage.name, {}) or str(error)) from error
 

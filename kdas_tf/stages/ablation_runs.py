@@ -2,9 +2,9 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
@@ -27,89 +27,165 @@ MAX_DRAWS = 10_000
 """Random genotypes that are drawn before the nearest one has to do."""
 
 
-class Run(NamedTuple):
-    """A row with one seed."""
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A row with a seed.
 
+    Args:
+        table: workdir of the table.
+        row: of the ablation.
+        seed: of the run; None for the teacher, which has one run.
+    """
+
+    table: Path
     row: AblationRow
-    seed: int
+    seed: int | None
 
-    def folder(self, workdir: Path) -> Path:
-        """Its workdir, in that of the table."""
-        return workdir / "table" / self.row.name / f"seed_{self.seed}"
+    @property
+    def folder(self) -> Path:
+        """The run's workdir, in that of the table."""
+        return self.table / "table" / self.row.name / f"seed_{self.seed}"
 
-    def genotype_file(self, workdir: Path) -> Path:
-        """What its search has found, or what was drawn for it."""
-        return self.folder(workdir) / "search" / search_stage.RESULT
+    @property
+    def genotype_file(self) -> Path:
+        """What its search has derived, or what was drawn for it."""
+        return self.folder / "search" / search_stage.RESULT
 
-    def is_done(self, workdir: Path) -> bool:
-        """Whether it has been trained to its end."""
-        return (self.folder(workdir) / "train" / train_stage.RESULT).exists()
+    @property
+    def result_file(self) -> Path:
+        """What its training, or the teacher's stage, has measured."""
+        if self.row.kind == "teacher":
+            return self.table / "teacher" / teacher_stage.RESULT
+        return self.folder / "train" / train_stage.RESULT
 
-    def seconds(self, workdir: Path) -> float:
+    @property
+    def is_done(self) -> bool:
+        """Whether it has been trained to its end; of the teacher, whether it was measured."""
+        return self.result_file.exists() and (self.row.kind != "teacher" or "mAP" in self.numbers)
+
+    @property
+    def seconds(self) -> float:
         """How long it has taken so far, over all times it was continued."""
         try:
-            return float(files.read_json(self.folder(workdir) / SECONDS)["seconds"])
+            return float(files.read_json(self.folder / SECONDS)["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0.0
 
+    @property
+    def numbers(self) -> Numbers:
+        """Of the network after its last epoch; without mAP and ranks if there is nothing to judge on."""
+        content = _read(self.result_file)
+        numbers = {**content.get("results", {}), "parameters": content.get("parameters")}
+        return {name: float(numbers[name]) for name in NUMBERS if numbers.get(name) is not None}
 
-class Stages(NamedTuple):
-    """What all runs of a table are done with.
+    @property
+    def drawn(self) -> int | None:
+        """How many random genotypes were drawn for it; None for none."""
+        if self.row.kind != "random":
+            return None
+        return _read(self.genotype_file).get("derived_from", {}).get("drawn")
 
-    Attributes:
+    def as_json(self, row: str) -> dict[str, Any]:
+        """What `table.json` says of it, as a run of a row that may share it with its own."""
+        about = {"row": row, "seed": self.seed, **self.numbers}
+        if self.row.kind == "teacher":
+            return {**about, "folder": "teacher", "seconds": None, "drawn": None}
+        folder = self.folder.relative_to(self.table).as_posix()
+        return {**about, "folder": folder, "seconds": self.seconds, "drawn": self.drawn}
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Does runs.
+
+    Args:
+        job: of the table.
         search: as `kdas_tf.stages.search.run`.
         train: as `kdas_tf.stages.train.run`.
-        job: of the table.
-        chosen: the run whose genotype the second table trains.
         student: what `train` trains.
+        chosen: the run whose genotype the second table trains.
         size_tolerance: share by which a random genotype's parameters may differ.
     """
 
+    job: Job
     search: Callable[..., None]
     train: Callable[..., None]
-    job: Job
-    chosen: Run
     student: CellSettings
+    chosen: Run
     size_tolerance: float
 
+    def do(self, run: Run) -> None:
+        """Does a run, or what is left of it.
 
-def do(run: Run, stages: Stages) -> None:
-    """Does a run, or what is left of it.
+        Raises:
+            UserError: it needs another run first, or one of its stages fails.
+        """
+        assert run.seed is not None
+        row = run.row
+        training: dict[str, Any] = {}
+        job = dataclasses.replace(self.job, workdir=run.folder, seed=run.seed)
+        _share_stages(run.folder)
+        started, before = time.monotonic(), run.seconds
+        try:
+            if row.kind == "search" and not run.genotype_file.exists():
+                self.search(job, temperature=row.temperature)
+            elif row.kind == "random" and not run.genotype_file.exists():
+                self.draw(run)
+            elif row.kind == "hand-made":
+                training["architecture"] = row.architecture
+            elif row.kind == "training":
+                training["architecture"] = str(_existing(self.chosen, self.chosen.genotype_file, needed_by=run))
+                if row.temperature is not None:
+                    training["temperature"] = row.temperature
+            self.train(job, **training)
+        finally:
+            files.write_json(run.folder / SECONDS, {"seconds": round(before + time.monotonic() - started, 1)})
+            _free_memory()
 
-    Raises:
-        UserError: it needs another run first, or one of its stages fails.
-    """
-    workdir, row = stages.job.workdir, run.row
-    folder = run.folder(workdir)
-    job = dataclasses.replace(stages.job, workdir=folder, seed=run.seed)
-    training: dict[str, Any] = {}
-    prepare(folder)
-    started, before = time.monotonic(), run.seconds(workdir)
-    try:
-        if row.kind == "search" and not run.genotype_file(workdir).exists():
-            stages.search(job, temperature=row.temperature)
-        elif row.kind == "random" and not run.genotype_file(workdir).exists():
-            draw(run, stages)
-        elif row.kind == "hand-made":
-            training["architecture"] = row.architecture
-        elif row.kind == "training":
-            training["architecture"] = str(_existing(stages.chosen, workdir, needed_by=run))
-            if row.temperature is not None:
-                training["temperature"] = row.temperature
-        stages.train(job, **training)
-    finally:
-        files.write_json(folder / SECONDS, {"seconds": round(before + time.monotonic() - started, 1)})
-        free_memory()
+    def draw(self, run: Run) -> None:
+        """Writes a random genotype of about the size of what the chosen row's search with the same seed has derived.
+
+        Raises:
+            UserError: that search was not trained yet, or trained another network than parameters are counted for.
+        """
+        assert run.seed is not None
+        matched = dataclasses.replace(self.chosen, seed=run.seed)
+        searched = genotype.load(_existing(matched, matched.genotype_file, needed_by=run))
+        _existing(matched, matched.result_file, needed_by=run)
+        wanted = int(matched.numbers["parameters"])
+        identities = _read(matched.genotype_file)["derived_from"]["identities"]
+
+        def count(candidate: Genotype) -> int:
+            return derived_parameters(candidate, identities, **self.student.arguments())
+
+        if count(searched) != wanted:
+            raise UserError(
+                f"{matched.result_file} has {wanted} trainable parameters, but table.run.student gives "
+                f"{count(searched)} for its genotype. Give the table the network that train.run has."
+            )
+        first = run.seed * MAX_DRAWS
+        best, drawn = genotype.random_genotype(first), 1
+        while abs(count(best) - wanted) > self.size_tolerance * wanted and drawn < MAX_DRAWS:
+            candidate = genotype.random_genotype(first + drawn)
+            drawn += 1
+            best = min(best, candidate, key=lambda each: abs(count(each) - wanted))
+        derived_from = {"drawn": drawn, "parameters": count(best), "parameters_wanted": wanted}
+        genotype.save(run.genotype_file, best, derived_from=derived_from)
+        print(
+            f"table: {drawn} random genotypes drawn to find one of {count(best) / 1e6:.3f} M parameters, for "
+            f"{wanted / 1e6:.3f} M of {matched.row.name}",
+            flush=True,
+        )
 
 
-def free_memory() -> None:
+def _free_memory() -> None:
     """Lets go of the networks of a run: dozens of them follow one another in one process."""
     policy = keras.config.dtype_policy()
     keras.utils.clear_session()  # which also forgets the precision
     keras.config.set_dtype_policy(policy)
 
 
-def prepare(folder: Path) -> None:
+def _share_stages(folder: Path) -> None:
     """Makes a run's folder, in which data and teacher are those of the table."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in SHARED:
@@ -118,120 +194,36 @@ def prepare(folder: Path) -> None:
             link.symlink_to(Path("../../..") / name)  # relative: a copy must not use the original's
 
 
-def draw(run: Run, stages: Stages) -> None:
-    """Writes a random genotype of about the size of what the chosen row's search with the same seed has found.
-
-    Raises:
-        UserError: that search has not been trained yet, or trained another network than parameters are counted for.
-    """
-    matched, workdir = Run(stages.chosen.row, run.seed), stages.job.workdir
-    found = genotype.load(_existing(matched, workdir, needed_by=run))
-    trained = matched.folder(workdir) / "train" / train_stage.RESULT
-    if not trained.exists():
-        raise _missing(matched, trained, needed_by=run)
-    wanted = int(_numbers(trained)["parameters"])
-    identities = _read(matched.genotype_file(workdir))["derived_from"]["identities"]
-
-    def count(one: Genotype) -> int:
-        return derived_parameters(one, identities, **stages.student.arguments())
-
-    if count(found) != wanted:
-        raise UserError(
-            f"{trained} has {wanted} trainable parameters, but table.run.student gives "
-            f"{count(found)} for its genotype. Give the table the network that train.run has."
-        )
-    first = run.seed * MAX_DRAWS
-    best, drawn = genotype.random_genotype(first), 1
-    while abs(count(best) - wanted) > stages.size_tolerance * wanted and drawn < MAX_DRAWS:
-        one = genotype.random_genotype(first + drawn)
-        drawn += 1
-        best = min(best, one, key=lambda each: abs(count(each) - wanted))
-    derived_from = {"drawn": drawn, "parameters": count(best), "parameters_wanted": wanted}
-    genotype.save(run.genotype_file(workdir), best, derived_from=derived_from)
-    print(
-        f"table: {drawn} random genotypes drawn to find one of {count(best) / 1e6:.3f} M parameters, for "
-        f"{wanted / 1e6:.3f} M of {matched.row.name}",
-        flush=True,
-    )
-
-
-def _existing(run: Run, workdir: Path, *, needed_by: Run) -> Path:
-    path = run.genotype_file(workdir)
+def _existing(run: Run, path: Path, *, needed_by: Run) -> Path:
     if not path.exists():
-        raise _missing(run, path, needed_by=needed_by)
+        raise UserError(
+            f"The row {needed_by.row.name} needs the network of the row {run.row.name} with seed {run.seed}, but there "
+            f"is no {path}. Run that one first: --gin_param=\"table.run.rows=['{run.row.name}']\" "
+            f"--gin_param='table.run.seeds=[{run.seed}]'."
+        )
     return path
-
-
-def _missing(run: Run, path: Path, *, needed_by: Run) -> UserError:
-    return UserError(
-        f"The row {needed_by.row.name} needs the network of the row {run.row.name} with seed {run.seed}, but there is "
-        f"no {path}. Run that one first: --gin_param=\"table.run.rows=['{run.row.name}']\" "
-        f"--gin_param='table.run.seeds=[{run.seed}]'."
-    )
-
-
-class Finished(NamedTuple):
-    """What a run has come to.
-
-    Attributes:
-        row: name of its row.
-        seed: of the run; None for the teacher, which has one run.
-        folder: in the workdir.
-        numbers: of the network after its last epoch; without mAP and ranks if there is nothing to judge on.
-        seconds: that it took; None if that was not measured.
-        drawn: how many random genotypes were drawn for it; None if none were.
-    """
-
-    row: str
-    seed: int | None
-    folder: str
-    numbers: Numbers
-    seconds: float | None = None
-    drawn: int | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it on one level."""
-        rest = self._asdict()
-        return {"row": rest.pop("row"), "seed": rest.pop("seed"), **rest.pop("numbers"), **rest}
-
-
-def finished(row: AblationRow, runs: Sequence[Run], workdir: Path) -> list[Finished]:
-    """Those of the runs of a row that are done, with their numbers; one may be shared with another row."""
-    found = []
-    for run in runs:
-        if run.is_done(workdir):
-            folder = run.folder(workdir)
-            numbers = _numbers(folder / "train" / train_stage.RESULT)
-            origin = _read(run.genotype_file(workdir)).get("derived_from", {}) if row.kind == "random" else {}
-            place = folder.relative_to(workdir).as_posix()
-            found.append(Finished(row.name, run.seed, place, numbers, run.seconds(workdir), origin.get("drawn")))
-    return found
-
-
-def finished_teacher(row: AblationRow, workdir: Path) -> list[Finished]:
-    """The teacher with what its stage has measured; nothing where that was not measured."""
-    numbers = _numbers(workdir / "teacher" / teacher_stage.RESULT)
-    return [Finished(row.name, None, "teacher", numbers)] if "mAP" in numbers else []
-
-
-def _numbers(path: Path) -> Numbers:
-    content = _read(path)
-    numbers = {**content["results"], "parameters": content.get("parameters")}
-    return {name: float(numbers[name]) for name in NUMBERS if numbers.get(name) is not None}
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = dict(files.read_json(path))
-        content["results"] = dict(content.get("results", {}))
-        return content
+        return dict(files.read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {error}). Delete it to do that part of the table again."
         ) from error
 
 
-def runs_on_disk(row: AblationRow, workdir: Path) -> list[Run]:
-    """All runs of a row that have a folder, in the order of their seeds."""
-    names = [path.name.removeprefix("seed_") for path in (workdir / "table" / row.name).glob("seed_*")]
-    return [Run(row, seed) for seed in sorted(int(name) for name in names if name.isdecimal())]
+def finished_runs(table: Path, row: AblationRow, shared: Run | None) -> list[Run]:
+    """The runs of a row that are done, in the order of their seeds.
+
+    Args:
+        table: workdir of the table.
+        row: of the ablation.
+        shared: a run of another row that is one of this row, too.
+    """
+    if row.kind == "teacher":
+        runs = [Run(table, row, None)]
+    else:
+        names = [path.name.removeprefix("seed_") for path in (table / "table" / row.name).glob("seed_*")]
+        runs = [Run(table, row, int(name)) for name in names if name.isdecimal()] + ([shared] if shared else [])
+    return sorted((run for run in runs if run.is_done), key=lambda run: run.seed or 0)

@@ -19,11 +19,11 @@ from kdas_tf.evaluation.comparison import Line, Table
 from kdas_tf.models import baselines
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.settings import CellSettings, Job
-from kdas_tf.stages import ablation_rows, ablation_runs
+from kdas_tf.stages import ablation_rows
 from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import train as train_stage
 from kdas_tf.stages.ablation_rows import AblationRow
-from kdas_tf.stages.ablation_runs import Finished, Run, Stages
+from kdas_tf.stages.ablation_runs import Run, Runner, finished_runs
 from kdas_tf.stages.stage import stage
 from kdas_tf.training.callbacks import clock
 
@@ -49,7 +49,7 @@ def check(
 ) -> None:
     """Refuses rows and seeds that cannot be, before data and teacher are made."""
     known = ablation_rows.make_rows(search_temperatures, train_temperatures, hand_made, chosen)
-    wanted(known, rows, seeds, Run(known[chosen], chosen_seed))
+    wanted(known, rows, seeds, Run(Path(), known[chosen], chosen_seed))
     if not 0 <= size_tolerance < math.inf or chosen_seed < 0:
         raise UserError(
             "Expected table.run.size_tolerance and table.run.chosen_seed of at least 0, got "
@@ -61,13 +61,13 @@ def plan(job: Job, identities: int | None, *, student: CellSettings, **arguments
     """Says what the stage would do: rows and seeds, what is done, parameters where they are known."""
     names = ("search_temperatures", "train_temperatures", "hand_made", "chosen")
     known = ablation_rows.make_rows(*(arguments[name] for name in names))
-    chosen = Run(known[arguments["chosen"]], arguments["chosen_seed"])
+    chosen = Run(job.workdir, known[arguments["chosen"]], arguments["chosen_seed"])
     asked = wanted(known, arguments["rows"], arguments["seeds"], chosen)
-    done = [run for run in asked if run.is_done(job.workdir)]
+    done = [run for run in asked if run.is_done]
     lines = [f"{len(asked)} runs, {len(done)} of them done"]
     for row in dict.fromkeys(run.row for run in asked):
         seeds = [f"{run.seed}{' (done)' if run in done else ''}" for run in asked if run.row == row]
-        counts = {int(run.numbers["parameters"]) for run in _finished(row, job.workdir, chosen)}
+        counts = {int(run.numbers["parameters"]) for run in _finished(row, chosen)}
         if row.architecture is not None:
             with keras.StatelessScope():  # counts without memory
                 network = baselines.make(row.architecture, identities or 1, **student.arguments())
@@ -128,21 +128,21 @@ def run(
         UserError: there is no such row, a seed is no seed, or a run fails; finished runs stay.
     """
     known = ablation_rows.make_rows(search_temperatures, train_temperatures, hand_made, chosen)
-    first = Run(known[chosen], chosen_seed)
-    stages = Stages(search, train, job, first, student, size_tolerance)
+    first = Run(job.workdir, known[chosen], chosen_seed)
+    runner = Runner(job, search, train, student, first, size_tolerance)
     asked = wanted(known, rows, seeds, first)
     for number, each in enumerate(asked, start=1):
-        if each.is_done(job.workdir):
+        if each.is_done:
             continue
-        left = time_left(asked, job.workdir)
+        left = time_left(asked)
         print(
             f"table: run {number} of {len(asked)}, {each.row.name} with seed {each.seed}; "
             f"{'time left not known yet' if left is None else f'time left about {clock(left)}'}",
             flush=True,
         )
-        ablation_runs.do(each, stages)
-        write(known, job.workdir, first)
-    print(write(known, job.workdir, first), flush=True)
+        runner.do(each)
+        write(known, first)
+    print(write(known, first), flush=True)
 
 
 def wanted(
@@ -159,59 +159,58 @@ def wanted(
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UserError(f"Expected table.run.seeds to be different whole numbers from 0 on, got {list(seeds)}.")
     rows = [row for row in known.values() if row.kind != "teacher" and (names is None or row.name in names)]
-    found = [_same(Run(row, seed), chosen) for seed in seeds for row in rows]
-    return list(dict.fromkeys(found))
+    runs = [Run(chosen.table, row, seed) for seed in seeds for row in rows]
+    return list(dict.fromkeys(chosen if _is_chosen(run, chosen) else run for run in runs))
 
 
-def _same(run: Run, chosen: Run) -> Run:
+def _is_chosen(run: Run, chosen: Run) -> bool:
     """The chosen genotype, trained as in the first table with the seed that found it, has been trained there."""
-    return chosen if run.row.kind == "training" and run.row.temperature is None and run.seed == chosen.seed else run
+    return run.row.kind == "training" and run.row.temperature is None and run.seed == chosen.seed
 
 
-def time_left(asked: Sequence[Run], workdir: Path) -> float | None:
+def _finished(row: AblationRow, chosen: Run) -> list[Run]:
+    shared = _is_chosen(Run(chosen.table, row, chosen.seed), chosen)
+    return finished_runs(chosen.table, row, chosen if shared else None)
+
+
+def time_left(asked: Sequence[Run]) -> float | None:
     """Estimates the seconds that are left from finished runs, those of the same kind if there are any."""
     spent: dict[str, list[float]] = {}
     for run in asked:
-        if run.is_done(workdir):
-            spent.setdefault(run.row.kind, []).append(run.seconds(workdir))
-    every = [seconds for one in spent.values() for seconds in one]
+        if run.is_done:
+            spent.setdefault(run.row.kind, []).append(run.seconds)
+    every = [seconds for of_kind in spent.values() for seconds in of_kind]
     if not every:
         return None
     left = 0.0
     for run in asked:
-        if not run.is_done(workdir):
+        if not run.is_done:
             alike = spent.get(run.row.kind, every)
-            left += max(sum(alike) / len(alike) - run.seconds(workdir), 0.0)
+            left += max(sum(alike) / len(alike) - run.seconds, 0.0)
     return left
 
 
-def write(known: Mapping[str, AblationRow], workdir: Path, chosen: Run) -> str:
+def write(known: Mapping[str, AblationRow], chosen: Run) -> str:
     """Writes all files from all runs that are finished, whether or not they were asked for now; returns the text."""
-    found = {row.name: _finished(row, workdir, chosen) for row in known.values()}
+    runs = {row.name: _finished(row, chosen) for row in known.values()}
 
     def lines(*, of_training: bool) -> list[Line]:
         rows = [row for row in known.values() if (row.kind == "training") == of_training]
-        numbers = {row.name: [one.numbers for one in found[row.name]] for row in rows}
+        numbers = {row.name: [run.numbers for run in runs[row.name]] for row in rows}
         return [Line(row.name, row.title, numbers[row.name], ablation_rows.published(row.name)) for row in rows]
 
-    drawn = [f"{one.drawn} (seed {one.seed})" for one in found[ablation_rows.RANDOM]]
+    drawn = [f"{run.drawn} (seed {run.seed})" for run in runs[ablation_rows.RANDOM]]
     draws = [f"Random genotypes drawn until one had about the wanted size: {', '.join(drawn)}."] if drawn else []
-    only = f"All train the genotype of {known[chosen.row.name].title!r}, seed {chosen.seed}."
+    only = f"All train the genotype of {chosen.row.title!r}, seed {chosen.seed}."
     tables = [
         Table("The objective of the search", lines(of_training=False), [*_NOTES, *draws]),
         Table("The objective of the training", lines(of_training=True), [only]),
     ]
-    folder, text = workdir / "table", comparison.markdown(tables)
+    folder, text = chosen.table / "table", comparison.markdown(tables)
     with files.replacing(folder / "table.md") as partial:
         partial.write_text(text, encoding="utf-8")
     comparison.write_csv(folder / "table.csv", tables)
     pictures.save(comparison_plot.plot(tables), folder / "table.png")
-    files.write_json(folder / RESULT, {"runs": [one.as_json() for of_row in found.values() for one in of_row]})
+    entries = [run.as_json(name) for name, of_row in runs.items() for run in of_row]
+    files.write_json(folder / RESULT, {"runs": entries})
     return text
-
-
-def _finished(row: AblationRow, workdir: Path, chosen: Run) -> list[Finished]:
-    if row.kind == "teacher":
-        return ablation_runs.finished_teacher(row, workdir)
-    runs = [_same(Run(row, chosen.seed), chosen), *ablation_runs.runs_on_disk(row, workdir)]
-    return ablation_runs.finished(row, sorted(set(runs), key=lambda run: run.seed), workdir)

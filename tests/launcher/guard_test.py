@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kdas_tf.errors import UserError
-from kdas_tf.launcher.guard import FILE, check_unchanged, forget, records_of, remember
+from kdas_tf.launcher.guard import FILE, Step, check_unchanged, forget, records_of, remember
 from kdas_tf.stages.stage import Stage
 
 LAUNCHER = {"seed": "0", "precision": "float32", "deterministic": "False"}
@@ -16,7 +16,7 @@ def stage(name, *reads, **properties):
 
 def records(workdir, *stages, launcher=LAUNCHER, **texts):
     """Records of stages that are all given the same arguments."""
-    return records_of([(each, texts, texts) for each in stages], workdir, launcher)
+    return records_of([Step(each, texts, texts) for each in stages], workdir, launcher)
 
 
 @pytest.fixture
@@ -42,9 +42,8 @@ def test_a_stage_that_nothing_came_of_may_be_begun_with_other_settings(tmp_path)
 
 def test_what_a_stage_reads_counts_whether_or_not_the_command_does_it_too(folder):
     check_unchanged(folder, search(folder, epochs="200"))
-    same = records_of(
-        [(stage("data"), {}, {"size": "5"}), (stage("search", "data"), {}, {"epochs": "200"})], folder.parent, LAUNCHER
-    )
+    steps = [Step(stage("data"), {}, {"size": "5"}), Step(stage("search", "data"), {}, {"epochs": "200"})]
+    same = records_of(steps, folder.parent, LAUNCHER)
     check_unchanged(folder, same["search"])
 
 
