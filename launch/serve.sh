@@ -17,7 +17,7 @@ address="${ADDRESS:-127.0.0.1}"
 grpc_port="${GRPC_PORT:-8500}"
 rest_port="${REST_PORT:-8501}"
 wait_seconds="${WAIT:-120}"
-label="kdas_tf.launcher.guard"
+label="kdas_tf.settings"
 
 say() { echo "serve: $*" >&2; }
 

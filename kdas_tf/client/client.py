@@ -1,8 +1,6 @@
-"""Asks a server for embeddings: `python -m kdas_tf.client --server=grpc://host:8500 photo1.jpg photo2.jpg`.
+"""Asks a server for embeddings. Needs neither TensorFlow, Keras nor gin, and starts in a fraction of a second."""
 
-Starts in a fraction of a second: neither this nor what it imports needs TensorFlow, Keras or gin.
-"""
-
+import functools
 import re
 import time
 import urllib.parse
@@ -14,7 +12,7 @@ import numpy.typing as npt
 from kdas_tf import formats
 from kdas_tf.client import photographs, retry
 from kdas_tf.client.answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer
-from kdas_tf.client.photographs import Image, Photograph
+from kdas_tf.client.photographs import Image
 from kdas_tf.errors import UserError
 
 __all__ = ["Client", "ServerError", "Unavailable"]
@@ -50,7 +48,7 @@ class Client:
         max_pixels: of an image, height times width.
 
     Raises:
-        UserError: one of these cannot be.
+        UserError: an argument is out of range, or the server's address is none.
     """
 
     def __init__(
@@ -67,9 +65,9 @@ class Client:
         max_bytes: int = photographs.MAX_BYTES,
         max_pixels: int = formats.MAX_PIXELS,
     ):
-        for name, value in {"timeout": timeout, "deadline": deadline}.items():
-            if not 0 < value < float("inf"):
-                raise UserError(f"Expected {name} in seconds, above 0, got {value}.")
+        for name, seconds in {"timeout": timeout, "deadline": deadline}.items():
+            if not 0 < seconds < float("inf"):
+                raise UserError(f"Expected {name} in seconds, above 0, got {seconds}.")
         numbers = {"batch_size": batch_size, "max_bytes": max_bytes, "max_pixels": max_pixels, "version": version}
         for name, number in {**numbers, "width": width}.items():
             if number is not None and number < 1:
@@ -96,32 +94,28 @@ class Client:
 
         Raises:
             UserError: an image or the model is not what was expected; sending it again does not help.
-            ServerError: the server is down, too slow or too busy, or its answer is none.
+            ServerError: the server is down, too slow or too busy, or gives no answer that can be read.
         """
         contents = photographs.read(images, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
         end = time.monotonic() + self._deadline
         rows: list[npt.NDArray[np.float32]] = []
         version = None
         for batch in _batches(contents, self._batch_size, self._max_bytes):
-            answer = self._ask(batch, end)
-            if rows and (answer.version != version or answer.rows.shape[1:] != rows[0].shape[1:]):
+            answer, its_version = self._ask(batch, end)
+            if rows and (its_version != version or answer.shape[1:] != rows[0].shape[1:]):
                 raise ServerError(
-                    f"{self.server} changed its model between two requests (version {version} to {answer.version}): "
+                    f"{self.server} changed its model between two requests (version {version} to {its_version}): "
                     "embeddings of both cannot be compared. Send the images again."
                 )
-            version = answer.version
-            rows.append(self._checked(answer.rows, len(batch)))
+            version = its_version
+            rows.append(self._checked(answer, len(batch)))
         return np.concatenate(rows)
 
-    def _ask(self, batch: Sequence[Photograph], end: float):
-        contents = [photograph.content for photograph in batch]
+    def _ask(self, batch: Sequence[tuple[str, bytes]], end: float) -> tuple[npt.NDArray, int | None]:
+        names, contents = zip(*batch, strict=True)
+        attempt = functools.partial(self._transport.embed, list(contents))
         try:
-            return retry.until(
-                lambda timeout: self._transport.embed(contents, timeout),
-                end=end,
-                timeout=self._timeout,
-                retries=self._retries,
-            )
+            return retry.until(attempt, end=end, timeout=self._timeout, retries=self._retries)
         except UnknownModel as error:
             raise UserError(
                 f"{self.server} serves no model {self.model!r}: {error}. models.config beside the export has the names."
@@ -131,10 +125,9 @@ class Client:
                 f"{self.server} is no TensorFlow Serving, or does not let this client in: {error}. Check the address."
             ) from error
         except Refused as error:
-            names = ", ".join(photograph.name for photograph in batch[:3])
-            more = f" and {len(batch) - 3} more" if len(batch) > 3 else ""
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             hint = next((hint for part, hint in _HINTS.items() if part in str(error)), "")
-            raise UserError(f"{self.server} refused {names}{more}: {error}.{hint}") from error
+            raise UserError(f"{self.server} refused {', '.join(names[:3])}{more}: {error}.{hint}") from error
         except ServerError as error:
             raise type(error)(f"{self.server}: {error}") from error
 
@@ -165,21 +158,23 @@ class Client:
         self.close()
 
 
-def _batches(photographs: Sequence[Photograph], number: int, max_bytes: int) -> Iterator[list[Photograph]]:
-    """So many images, and no more bytes than those, at a time."""
-    batch: list[Photograph] = []
+def _batches(
+    photographs: Sequence[tuple[str, bytes]], number: int, max_bytes: int
+) -> Iterator[list[tuple[str, bytes]]]:
+    """At most `number` images and `max_bytes` bytes at a time."""
+    batch: list[tuple[str, bytes]] = []
     size = 0
-    for photograph in photographs:
-        if batch and (len(batch) == number or size + len(photograph.content) > max_bytes):
+    for name, content in photographs:
+        if batch and (len(batch) == number or size + len(content) > max_bytes):
             yield batch
             batch, size = [], 0
-        batch.append(photograph)
-        size += len(photograph.content)
+        batch.append((name, content))
+        size += len(content)
     yield batch
 
 
 def _transport(server: str, model: str, version: int | None):
-    """Opens the way that an address names; only that way's library is imported."""
+    """The transport that an address names; of gRPC and urllib3 only the one that it needs is imported."""
     example = "Give one such as grpc://localhost:8500 or http://localhost:8501."
     try:
         parts = urllib.parse.urlsplit(server)

@@ -1,32 +1,23 @@
 """The part of TensorFlow Serving's messages that a client needs, without TensorFlow.
 
-The official ones (tensorflow-serving-api) import all of TensorFlow: 600 MB on disk and seconds at every start. On the
-wire these are the same: fields have the numbers and types of `predict.proto`, `model.proto` and `tensor.proto`, which a
-test compares with the official package. They live in a pool of their own, so both can be loaded in one process.
+The official messages (tensorflow-serving-api) import all of TensorFlow: 600 MB on disk and seconds at every start. On
+the wire these are the same: fields have the numbers and types of `predict.proto`, `model.proto` and `tensor.proto`,
+which a test compares with the official package. They are in a pool of their own, so both can be loaded in one process.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 FLOAT, STRING = 1, 7  # tensorflow.DataType
 
-_Field = descriptor_pb2.FieldDescriptorProto
-_TYPES = {
-    "bool": _Field.TYPE_BOOL,
-    "bytes": _Field.TYPE_BYTES,
-    "float": _Field.TYPE_FLOAT,
-    "int32": _Field.TYPE_INT32,
-    "int64": _Field.TYPE_INT64,
-    "string": _Field.TYPE_STRING,
-}
-# {message: {field: (number, type)}}. Types in capitals are messages; [] is repeated; {} is a map from strings.
-FIELDS = {
+MESSAGES = {
     "Dim": {"size": (1, "int64")},
-    "TensorShapeProto": {"dim": (2, "Dim[]"), "unknown_rank": (3, "bool")},
+    "TensorShapeProto": {"dim": (2, "Dim[]")},
     "TensorProto": {
         "dtype": (1, "int32"),  # an enum there: the same on the wire
         "tensor_shape": (2, "TensorShapeProto"),
@@ -34,78 +25,57 @@ FIELDS = {
         "float_val": (5, "float[]"),
         "string_val": (8, "bytes[]"),
     },
-    "ModelSpec": {"name": (1, "string"), "version": (2, "Int64Value"), "signature_name": (3, "string")},
+    "NamedTensor": {"key": (1, "string"), "value": (2, "TensorProto")},  # a map there: the same on the wire
+    "Version": {"value": (1, "int64")},  # google.protobuf.Int64Value
+    "ModelSpec": {"name": (1, "string"), "version": (2, "Version"), "signature_name": (3, "string")},
     "PredictRequest": {
         "model_spec": (1, "ModelSpec"),
-        "inputs": (2, "TensorProto{}"),
+        "inputs": (2, "NamedTensor[]"),
         "output_filter": (3, "string[]"),
     },
-    "PredictResponse": {"outputs": (1, "TensorProto{}"), "model_spec": (2, "ModelSpec")},
+    "PredictResponse": {"outputs": (1, "NamedTensor[]"), "model_spec": (2, "ModelSpec")},
 }
-_PACKAGE = "kdas_tf.serving"
 
 
-def _set_type(field: Any, kind: str) -> None:
-    if kind in _TYPES:
-        field.type = _TYPES[kind]
-    else:
-        field.type = _Field.TYPE_MESSAGE
-        field.type_name = ".google.protobuf.Int64Value" if kind == "Int64Value" else f".{_PACKAGE}.{kind}"
+def classes(messages: Mapping[str, Mapping[str, tuple[int, str]]]) -> dict[str, Any]:
+    """Makes classes of messages, given as {message: {field: (number, type)}}.
 
-
-def _add_map(message: Any, field: Any, kind: str) -> None:
-    """A map is a repeated message of a key and a value (protobuf's encoding guide, "Maps")."""
-    entry = message.nested_type.add(name="".join(part.title() for part in field.name.split("_")) + "Entry")
-    entry.options.map_entry = True
-    for number, (name, value) in enumerate({"key": "string", "value": kind}.items(), 1):
-        _set_type(entry.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL), value)
-    field.label, field.type = _Field.LABEL_REPEATED, _Field.TYPE_MESSAGE
-    field.type_name = f".{_PACKAGE}.{message.name}.{entry.name}"
-
-
-def _classes() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(name="kdas_tf/serving/client.proto", package=_PACKAGE, syntax="proto3")
-    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
-    for name, fields in FIELDS.items():
+    A type is a scalar of protobuf or another of the messages; [] after it says that the field is repeated.
+    """
+    proto, package = descriptor_pb2.FieldDescriptorProto, "kdas_tf.client"
+    file = descriptor_pb2.FileDescriptorProto(name="kdas_tf/client.proto", package=package, syntax="proto3")
+    for name, fields in messages.items():
         message = file.message_type.add(name=name)
         for field_name, (number, kind) in fields.items():
-            field = message.field.add(name=field_name, number=number, label=_Field.LABEL_OPTIONAL)
-            if kind.endswith("{}"):
-                _add_map(message, field, kind[:-2])
+            field = message.field.add(name=field_name, number=number)
+            field.label = proto.LABEL_REPEATED if kind.endswith("[]") else proto.LABEL_OPTIONAL
+            kind = kind.removesuffix("[]")
+            if kind in messages:
+                field.type, field.type_name = proto.TYPE_MESSAGE, f".{package}.{kind}"
             else:
-                field.label = _Field.LABEL_REPEATED if kind.endswith("[]") else _Field.LABEL_OPTIONAL
-                _set_type(field, kind.removesuffix("[]"))
+                field.type = proto.Type.Value(f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in FIELDS}
+    pool.Add(file)
+    made = message_factory.GetMessageClassesForFiles([file.name], pool)
+    return {name: made[f"{package}.{name}"] for name in messages}
 
 
-_CLASSES = _classes()
-PredictRequest: Any = _CLASSES["PredictRequest"]
-PredictResponse: Any = _CLASSES["PredictResponse"]
+_CLASSES = classes(MESSAGES)
+PredictRequest, PredictResponse = _CLASSES["PredictRequest"], _CLASSES["PredictResponse"]
 
 
-def fill_strings(tensor: Any, contents: list[bytes]) -> None:
-    """Makes a `TensorProto` hold strings `[len(contents)]`."""
-    tensor.dtype = STRING
-    tensor.tensor_shape.dim.add(size=len(contents))
-    tensor.string_val.extend(contents)
+def strings(contents: list[bytes]) -> dict[str, Any]:
+    """The fields of a `TensorProto` of strings `[len(contents)]`."""
+    return {"dtype": STRING, "tensor_shape": {"dim": [{"size": len(contents)}]}, "string_val": contents}
 
 
 def floats(tensor: Any) -> npt.NDArray[np.float32]:
-    """The array in a `TensorProto` of float32, in either of the two ways to write it.
+    """The array in a `TensorProto` of float32, as bytes or as a list of numbers.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the tensor has another type, or its shape is not that of its values.
     """
-    shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if tensor.dtype != FLOAT or tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape):
-        raise ValueError(f"a tensor of type {tensor.dtype} and shape {shape}, not of float32")
-    if tensor.tensor_content:
-        values = np.frombuffer(tensor.tensor_content, "<f4")
-    else:  # the last value stands for all that are missing (tensor.proto)
-        values = np.array(tensor.float_val, np.float32)
-        missing = int(np.prod(shape, dtype=np.int64)) - len(values)
-        values = np.pad(values, (0, missing), mode="edge") if len(values) and 0 < missing < 1 << 24 else values
-    return values.reshape(shape).astype(np.float32)
+    if tensor.dtype != FLOAT:
+        raise ValueError(f"a tensor of type {tensor.dtype}, not of float32")
+    values = np.frombuffer(tensor.tensor_content, "<f4") if tensor.tensor_content else np.array(tensor.float_val)
+    return values.reshape([dim.size for dim in tensor.tensor_shape.dim]).astype(np.float32)

@@ -1,24 +1,29 @@
 """Sends images to TensorFlow Serving's PredictionService over gRPC."""
 
-from typing import Any
-
 import grpc
-import numpy as np
+import numpy.typing as npt
 
-from kdas_tf.client import answers as answers
-from kdas_tf.client import messages as messages
-from kdas_tf.client.answers import Answer, Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
+from kdas_tf.client import answers, messages
+from kdas_tf.client.answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
 
 _Code = grpc.StatusCode
-_UNAVAILABLE = {_Code.UNAVAILABLE, _Code.RESOURCE_EXHAUSTED}
-_REFUSED = {_Code.INVALID_ARGUMENT, _Code.FAILED_PRECONDITION, _Code.OUT_OF_RANGE}
-_WRONG_SERVER = {_Code.UNIMPLEMENTED, _Code.UNAUTHENTICATED, _Code.PERMISSION_DENIED}
+_ERRORS = {
+    _Code.UNAVAILABLE: Unavailable,
+    _Code.RESOURCE_EXHAUSTED: Unavailable,
+    _Code.INVALID_ARGUMENT: Refused,
+    _Code.FAILED_PRECONDITION: Refused,
+    _Code.OUT_OF_RANGE: Refused,
+    _Code.NOT_FOUND: UnknownModel,
+    _Code.UNIMPLEMENTED: WrongServer,
+    _Code.UNAUTHENTICATED: WrongServer,
+    _Code.PERMISSION_DENIED: WrongServer,
+}
 _OPTIONS = (
-    ("grpc.enable_retries", 0),  # client_retry.py does that
+    ("grpc.enable_retries", 0),  # retry.py does that
     ("grpc.enable_http_proxy", 0),  # as over REST: photographs of people go to the server that was named, directly
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A server that comes back is found by the next try, not only when gRPC's own wait of up to minutes is over.
+    # The next try reaches a server that is back; gRPC's own wait can last minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
     # Where a name stands for several servers (a headless Service), they take turns.
@@ -36,7 +41,8 @@ class GrpcTransport:
     """
 
     def __init__(self, target: str, *, model: str, version: int | None):
-        self._model, self._version = model, version
+        number = {"value": version} if version is not None else None
+        self._spec = {"name": model, "version": number, "signature_name": answers.SIGNATURE}
         self._channel = grpc.insecure_channel(target, options=_OPTIONS)
         self._predict = self._channel.unary_unary(
             messages.PREDICT,
@@ -44,51 +50,43 @@ class GrpcTransport:
             response_deserializer=messages.PredictResponse.FromString,
         )
 
-    def embed(self, contents: list[bytes], timeout: float) -> Answer:
-        """Sends files and gives their embeddings.
+    def embed(self, contents: list[bytes], timeout: float) -> tuple[npt.NDArray, int | None]:
+        """Sends files; gives their embeddings, not checked, and the version of the model, if the server tells it.
 
         Raises:
             Unavailable: the server is down or has too much to do.
             Refused: the request is wrong.
             ServerError: no answer within `timeout` seconds, or none that can be read.
         """
-        request = messages.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = self._model, answers.SIGNATURE
-        if self._version is not None:
-            request.model_spec.version.value = self._version
-        messages.fill_strings(request.inputs[answers.INPUT], contents)
-        request.output_filter.append(answers.OUTPUT)
+        request = messages.PredictRequest(
+            model_spec=self._spec,
+            inputs=[{"key": answers.INPUT, "value": messages.strings(contents)}],
+            output_filter=[answers.OUTPUT],
+        )
         try:
             response = self._predict(request, timeout=timeout)
         except grpc.RpcError as error:
-            raise _explained(error, timeout) from error
-        if answers.OUTPUT not in response.outputs:
+            raise _explained(error.code(), told(error.details()), timeout) from error
+        outputs = {output.key: output.value for output in response.outputs}
+        if answers.OUTPUT not in outputs:
             raise ServerError(f"answered without {answers.OUTPUT!r}: is it a model that kdas_tf exported?")
         try:
-            rows = messages.floats(response.outputs[answers.OUTPUT])
+            rows = messages.floats(outputs[answers.OUTPUT])
         except ValueError as error:
             raise ServerError(f"answered with what cannot be read: {told(str(error))}") from error
         spec = response.model_spec
-        return Answer(np.asarray(rows), spec.version.value if spec.HasField("version") else None)
+        return rows, spec.version.value if spec.HasField("version") else None
 
     def close(self) -> None:
         """Ends the connection."""
         self._channel.close()
 
 
-def _explained(error: Any, timeout: float) -> Exception:
-    code = error.code()
-    # With several addresses, as of "localhost", gRPC tells what became of one of them.
-    details = told(error.details()).split("last error: ")[-1].rstrip(".")
-    if code == _Code.NOT_FOUND:
-        return UnknownModel(details)
-    if code in _REFUSED:
-        return Refused(f"{details} ({code.name})")
-    if code in _WRONG_SERVER:
-        return WrongServer(f"{details} ({code.name})")
-    if code in _UNAVAILABLE:
-        hint = "; is this the port of its REST interface, with http://?" if "HTTP/2" in details else ""
-        return Unavailable(f"{details} ({code.name}{hint})")
+def _explained(code: grpc.StatusCode, details: str, timeout: float) -> Exception:
     if code == _Code.DEADLINE_EXCEEDED:
-        return ServerError(f"no answer within {timeout:.3g} s. Is it reachable, and is a batch too much for it?")
-    return ServerError(f"{details} ({code.name})")
+        return answers.too_slow(timeout)
+    # With several addresses, as of "localhost", gRPC tells what became of one of them.
+    details = details.split("last error: ")[-1].rstrip(".")
+    if code == _Code.UNAVAILABLE and "HTTP/2" in details:
+        details += "; is this the port of its REST interface, with http://?"
+    return _ERRORS.get(code, ServerError)(f"{details} ({code.name})")

@@ -1,6 +1,6 @@
 """Sends images to TensorFlow Serving's REST interface.
 
-Errors are those of TensorFlow Serving's `http_server.cc`: 400 for what is wrong with a request, 404 for an unknown
+TensorFlow Serving's errors (`http_server.cc`): 400 for what is wrong with a request, 404 for an unknown
 model, 429 and 503 for a server that has too much to do, 504 for a deadline; the body is `{"error": ...}`.
 """
 
@@ -8,41 +8,29 @@ import base64
 import http.client
 import json
 import time
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import urllib3
 from urllib3 import exceptions
 
-from kdas_tf.client import answers as answers
-from kdas_tf.client.answers import Answer, Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
+from kdas_tf.client import answers
+from kdas_tf.client.answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
 
 _CHUNK = 1 << 16
 
 
 class RestTransport:
-    """One server, over HTTP or HTTPS; many threads may use it.
-
-    Args:
-        url: "http://host:port", with what comes before /v1 where a proxy adds something.
-        model: its name on the server.
-        version: its version; None for the newest.
-    """
+    """One server, over HTTP or HTTPS, as `GrpcTransport`; `url` has what comes before /v1."""
 
     def __init__(self, url: str, *, model: str, version: int | None):
         which = f"/versions/{version}" if version is not None else ""
         self._url = f"{url}/v1/models/{model}{which}:predict"
-        # client_retry.py tries again; proxies from the environment are not used, as over gRPC.
+        # retry.py tries again; proxies from the environment are not used, as over gRPC.
         self._pool = urllib3.PoolManager(retries=False, maxsize=4, headers={"Content-Type": "application/json"})
 
-    def embed(self, contents: list[bytes], timeout: float) -> Answer:
-        """Sends files and gives their embeddings; REST does not tell which version made them.
-
-        Raises:
-            Unavailable: the server is down or has too much to do.
-            Refused: the request is wrong.
-            ServerError: no answer within `timeout` seconds, or none that can be read.
-        """
+    def embed(self, contents: list[bytes], timeout: float) -> tuple[npt.NDArray, None]:
+        """As `GrpcTransport.embed`; REST does not tell the version."""
         instances = [{"b64": base64.b64encode(content).decode()} for content in contents]
         body = json.dumps({"signature_name": answers.SIGNATURE, "instances": instances}).encode()
         try:
@@ -52,7 +40,7 @@ class RestTransport:
         if status != 200:
             raise _refusal(status, content)
         try:
-            return Answer(np.array(json.loads(content)["predictions"], np.float32), None)
+            return np.array(json.loads(content)["predictions"], np.float32), None
         except (ValueError, KeyError, TypeError) as error:
             reason = told(f"{type(error).__name__}: {error}")
             raise ServerError(f"answered with what cannot be read ({reason}): is it TensorFlow Serving?") from error
@@ -70,7 +58,7 @@ class RestTransport:
                 if time.monotonic() > end:
                     raise exceptions.TimeoutError
         except BaseException:
-            response.close()  # the rest of the answer must not be taken for the next one's
+            response.close()  # the rest must not be taken for the next answer
             raise
         response.release_conn()
         return response.status, b"".join(chunks)
@@ -88,7 +76,7 @@ def _explained(error: exceptions.HTTPError, timeout: float) -> Exception:
     if isinstance(error, exceptions.NewConnectionError):
         return Unavailable(reason)
     if isinstance(error, exceptions.TimeoutError):  # of connecting and of reading
-        return ServerError(f"no answer within {timeout:.3g} s. Is it reachable, and is a batch too much for it?")
+        return answers.too_slow(timeout)
     if isinstance(error, exceptions.SSLError):
         return ServerError(f"no encrypted connection ({reason}). Is the scheme http://?")
     cause = error.args[-1] if error.args else None
@@ -100,22 +88,17 @@ def _explained(error: exceptions.HTTPError, timeout: float) -> Exception:
 
 
 def _refusal(status: int, content: bytes) -> Exception:
-    message = _message(content)
-    reason = f"{told(message)} (HTTP {status})" if message else f"HTTP {status}"
+    try:
+        message = told(str(json.loads(content)["error"]))
+    except (ValueError, KeyError, TypeError):  # not TensorFlow Serving's body
+        message = None
+    reason = f"{message} (HTTP {status})" if message else f"HTTP {status}"
     if status in (429, 503):
         return Unavailable(reason)
     if status == 404 and message:
         return UnknownModel(reason)
-    if status == 400 or status == 413:
+    if status in (400, 413):
         return Refused(reason)
-    # Before 200 and 500, and without TensorFlow Serving's body: a web server, a proxy that wants a password.
-    return WrongServer(reason) if status < 500 and status not in (408, 499) else ServerError(reason)
-
-
-def _message(content: bytes) -> str | None:
-    """What TensorFlow Serving says in a body; None in a body that is not its own."""
-    try:
-        parsed: Any = json.loads(content)
-        return str(parsed["error"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    if status >= 500 or status in (408, 499):
+        return ServerError(reason)
+    return WrongServer(reason)  # a web server, or a proxy that wants a password

@@ -12,48 +12,34 @@ Answer = TypeVar("Answer")
 _FIRST, _LONGEST = 0.1, 5.0  # seconds to wait before the second try, and before any
 
 
-def until(
-    attempt: Callable[[float], Answer],
-    *,
-    end: float,
-    timeout: float,
-    retries: int,
-    draw: Callable[[float, float], float] = random.uniform,
-) -> Answer:
-    """Calls `attempt` until it gives an answer.
+def until(attempt: Callable[[float], Answer], *, end: float, timeout: float, retries: int) -> Answer:
+    """Calls `attempt` until it returns.
 
-    Tries again after `Unavailable` only. The wait doubles from one try to the next, and a random part of it, between
-    half and all, is waited, so that many clients of a server that was down do not come back together.
+    Tries again after `Unavailable` only. The wait doubles from one try to the next; a random part of it, between half
+    and all, is waited, so that many clients of a server that was down do not come back together.
 
     Args:
-        attempt: takes the seconds it may last.
-        end: `time.monotonic()` at which all is over.
+        attempt: takes the seconds that it may last.
+        end: `time.monotonic()` of the deadline.
         timeout: seconds that one try may last.
         retries: tries after the first.
-        draw: a random number between two.
 
     Raises:
-        ServerError: the last try's, or that time is up.
+        Unavailable: the last try's error, with the number of tries.
+        ServerError: another error of a try, or the deadline has passed.
     """
-    busy: Unavailable | None = None
-    for number in range(retries + 1):
-        left = end - time.monotonic()
-        if left <= 0:
+    number = 0
+    while True:
+        number += 1
+        seconds = end - time.monotonic()
+        if seconds <= 0:
             raise ServerError("no time is left of the deadline. Give it more, or send fewer images at once.")
         try:
-            return attempt(min(timeout, left))
+            return attempt(min(timeout, seconds))
         except Unavailable as error:
-            busy = error
-        except ServerError as error:
-            if busy is None or time.monotonic() < end:
-                raise
-            # The deadline cut this try short, so what came before says more.
-            raise Unavailable(f"{busy} (tried {number + 1} times, until the deadline)") from error
-        wait = min(_FIRST * 2**number, _LONGEST)
-        wait = draw(wait / 2, wait)
-        if number < retries and time.monotonic() + wait < end:
-            time.sleep(wait)
-            continue
-        until_when = ", until the deadline" if number < retries else ""
-        raise Unavailable(f"{busy} (tried {number + 1} times{until_when})" if retries else str(busy)) from busy
-    raise AssertionError("unreachable: the last try returns or raises")
+            wait = random.uniform(0.5, 1.0) * min(_FIRST * 2 ** (number - 1), _LONGEST)
+            out_of_time = time.monotonic() + wait >= end
+            if number > retries or out_of_time:
+                reason = ", until the deadline" if number <= retries else ""
+                raise Unavailable(f"{error} (tried {number} times{reason})" if retries else str(error)) from error
+        time.sleep(wait)

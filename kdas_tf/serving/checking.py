@@ -1,5 +1,6 @@
-"""Compares an exported model with the network it was made from."""
+"""Compares an exported model with the network that it was made from."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import tensorflow as tf
 
 from kdas_tf import formats
@@ -44,7 +46,7 @@ def compare(
     Args:
         folder: of the SavedModel.
         network: that it was made from.
-        contents: JPEG or PNG files.
+        contents: JPEG or PNG files of at most the export's `max_pixels`, see `readable`.
         image_size: (height, width) in pixels that the network sees.
 
     Raises:
@@ -54,16 +56,25 @@ def compare(
     images = np.stack(decoded(contents, image_size))
     expected = np.array(network.predict_on_batch(images).embedding, np.float64)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    files = signatures["embed_jpeg"](image_bytes=tf.constant(list(contents)))[OUTPUT].numpy()
+    of_files = signatures["embed_jpeg"](image_bytes=tf.constant(list(contents)))[OUTPUT].numpy()
     whole = (tf.io.decode_image(content, channels=3, expand_animations=False) for content in contents)
-    pixels = np.concatenate([signatures["serving_default"](images=image[None])[OUTPUT].numpy() for image in whole])
-    difference = max(float(np.abs(found - expected).max()) for found in (files, pixels))
-    if not difference <= TOLERANCE:  # also where it is not a number
+    of_pixels = np.concatenate([signatures["serving_default"](images=image[None])[OUTPUT].numpy() for image in whole])
+    difference = max(float(np.abs(embeddings - expected).max()) for embeddings in (of_files, of_pixels))
+    check_difference("the exported model", difference)
+    return Comparison(difference, len(contents), expected.shape[1], images, expected)
+
+
+def check_difference(title: str, difference: float) -> None:
+    """Refuses an export whose embeddings differ from the network's.
+
+    Raises:
+        UserError: the difference is more than `TOLERANCE`, or no number.
+    """
+    if not difference <= TOLERANCE:
         raise UserError(
-            f"The exported model's embeddings differ by {difference:.1e} from the network's; {TOLERANCE} is allowed. "
+            f"The embeddings of {title} differ by {difference:.1e} from the network's; {TOLERANCE} is allowed. "
             "Nothing was exported. Please report this, with the network."
         )
-    return Comparison(difference, len(contents), expected.shape[1], images, expected)
 
 
 def decoded(contents: Sequence[bytes], image_size: tuple[int, int]) -> list[npt.NDArray]:
@@ -71,17 +82,49 @@ def decoded(contents: Sequence[bytes], image_size: tuple[int, int]) -> list[npt.
     return [transforms.decode(tf.constant(content), image_size).numpy() for content in contents]
 
 
-def random_images(number: int, image_size: tuple[int, int]) -> list[bytes]:
-    """Files of random pixels, PNG, of different sizes around a network's, where there are no photographs."""
+def random_images(number: int, image_size: tuple[int, int], *, max_pixels: int = formats.MAX_PIXELS) -> list[bytes]:
+    """PNG files of random pixels, of different sizes around a network's, where there are no photographs.
+
+    Raises:
+        UserError: all these sizes have more than `max_pixels`.
+    """
     height, width = image_size
-    generator = np.random.default_rng(0)
     sizes = [(height, width), (2 * height, 2 * width), (max(height // 2, 1), width), (height + 7, width + 3)]
+    sizes = [size for size in sizes if size[0] * size[1] <= max_pixels]
+    if not sizes:
+        raise UserError(
+            f"Expected max_pixels to be at least the network's own size, {height} x {width} = {height * width:,} "
+            f"pixels, got {max_pixels:,}. Set export.run.max_pixels."
+        )
+    generator = np.random.default_rng(0)
     pixels = [generator.integers(0, 256, (*sizes[i % len(sizes)], 3), dtype=np.uint8) for i in range(number)]
     return [tf.io.encode_png(image).numpy() for image in pixels]
 
 
-def readable(paths: Sequence[str], number: int) -> list[bytes]:
-    """The content of up to so many JPEG or PNG files, evenly spread over a list; others are passed over."""
+def readable(paths: Sequence[str], number: int, *, max_pixels: int | None = None) -> list[bytes]:
+    """The content of up to `number` JPEG or PNG files, evenly spread over a list.
+
+    Leaves out missing files, files of other formats, and images of more than `max_pixels`, which the export refuses.
+
+    Raises:
+        UserError: all images have more than `max_pixels`.
+    """
     chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, number).astype(int))] if paths else []
-    contents = [Path(path).read_bytes() for path in chosen if Path(path).is_file()]
-    return [content for content in contents if content.startswith((formats.JPEG, formats.PNG))]
+    contents, too_large = [], []
+    for path in chosen:
+        try:
+            content = Path(path).read_bytes()
+            with PIL.Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+                width, height = image.size
+        except OSError:  # missing, or of another format
+            continue
+        if max_pixels is not None and height * width > max_pixels:
+            too_large.append(f"{path} with {height * width:,} ({height} x {width})")
+        else:
+            contents.append(content)
+    if too_large and not contents:
+        raise UserError(
+            f"Expected photographs of at most max_pixels={max_pixels:,} pixels to compare the embeddings on, but all "
+            f"that were tried have more, such as {too_large[0]}. Set export.run.max_pixels higher."
+        )
+    return contents

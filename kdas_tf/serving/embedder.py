@@ -1,4 +1,4 @@
-"""The exported module: signatures over plain functions, written as a SavedModel."""
+"""The exported module: signatures over plain functions, saved as a SavedModel."""
 
 import collections
 from collections.abc import Callable
@@ -22,7 +22,7 @@ NORMALIZATIONS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "Bat
 class Embedder(tf.Module):
     """A network for inference with its preprocessing.
 
-    Its variables are constants of the graph: a runtime may then arrange kernels once instead of at every request.
+    Its variables become constants of the graph: a runtime then arranges kernels once, not at every request.
 
     Example:
         Embedder(network, image_size=(384, 128)).save("export/kdas_reid/1")
@@ -33,7 +33,7 @@ class Embedder(tf.Module):
         max_pixels: height times width of an encoded image at most.
 
     Raises:
-        UserError: another kind of network, or no size.
+        UserError: another kind of network, or a wrong size.
     """
 
     def __init__(self, network: keras.Model, *, image_size: tuple[int, int], max_pixels: int = images.MAX_PIXELS):
@@ -53,7 +53,7 @@ class Embedder(tf.Module):
         return self.embed_resized(images.decode(contents, self.image_size, max_pixels=self.max_pixels))
 
     def embed_resized(self, resized: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds float32 images of the network's size, 0..255: what the signatures share."""
+        """Embeds float32 images of the network's size, 0..255; the signatures share this."""
         return {OUTPUT: normalized(self._embedding(resized))}
 
     def save(self, folder: Path | str) -> None:
@@ -64,7 +64,7 @@ class Embedder(tf.Module):
 
 
 def normalized(embedding: tf.Tensor) -> tf.Tensor:
-    """Rows of length 1, as `kdas_tf.evaluation.features` makes them."""
+    """Scales rows to length 1, as `kdas_tf.evaluation.features` does."""
     return embedding / tf.maximum(tf.norm(embedding, axis=1, keepdims=True), 1e-12)
 
 
@@ -82,15 +82,11 @@ def _frozen(forward: Callable[..., tf.Tensor], shape: list[int | None]) -> Calla
 def count_operations(folder: Path | str) -> dict[str, int]:
     """Counts the operations of a SavedModel by type, in its graph and in all its functions."""
     content = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes())
-    counts: collections.Counter[str] = collections.Counter()
-    for meta_graph in content.meta_graphs:
-        graph = meta_graph.graph_def
-        nodes: list[Any] = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        counts.update(node.op for node in nodes)
-    return dict(counts)
+    graph = content.meta_graphs[0].graph_def
+    nodes: list[Any] = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return collections.Counter(node.op for node in nodes)
 
 
 def normalizations_left(folder: Path | str) -> int:
     """Number of batch normalisations in a SavedModel."""
-    counts = count_operations(folder)
-    return sum(counts.get(name, 0) for name in NORMALIZATIONS)
+    return sum(number for name, number in count_operations(folder).items() if name in NORMALIZATIONS)

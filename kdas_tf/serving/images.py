@@ -1,4 +1,4 @@
-"""From the images of a request to those that a network sees, inside the exported graph."""
+"""From the images of a request to the images that a network sees, inside the exported graph."""
 
 import tensorflow as tf
 
@@ -28,7 +28,7 @@ def resize(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 def decode(contents: tf.Tensor, image_size: tuple[int, int], *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """Decodes and resizes the files of a request, which may be of different sizes.
 
-    A file that is neither JPEG nor PNG, is damaged, or is too large fails the request with a message that says so.
+    A file that is neither JPEG nor PNG, damaged, or too large fails the request with a message that says so.
 
     Args:
         contents: the bytes of JPEG or PNG files, strings `[batch]`.
@@ -39,13 +39,13 @@ def decode(contents: tf.Tensor, image_size: tuple[int, int], *, max_pixels: int 
         Float32 `[batch, *image_size, 3]`, 0..255.
     """
 
-    def one(content: tf.Tensor) -> tf.Tensor:
+    def decode_file(content: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies(_checks(content, max_pixels)):
             return transforms.decode(tf.identity(content), image_size)
 
-    # As many at once as a small server has cores: each holds a whole decoded image.
+    # As many in parallel as a small server has cores: each holds a whole decoded image.
     return tf.map_fn(
-        one, contents, parallel_iterations=4, fn_output_signature=tf.TensorSpec([*image_size, 3], tf.float32)
+        decode_file, contents, parallel_iterations=4, fn_output_signature=tf.TensorSpec([*image_size, 3], tf.float32)
     )
 
 

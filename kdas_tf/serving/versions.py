@@ -19,7 +19,7 @@ class Version(NamedTuple):
     Attributes:
         number: of the version.
         folder: where to write it.
-        final: where it will be found.
+        final: where it is published.
     """
 
     number: int
@@ -29,38 +29,40 @@ class Version(NamedTuple):
 
 def published(root: Path, name: str) -> list[int]:
     """Numbers of the versions of a model, ascending."""
-    folder = root / name
-    found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(int(version) for version in found if re.fullmatch(r"[1-9][0-9]*", version))
+    return sorted(int(folder) for folder in _folders(root / name) if re.fullmatch(r"[1-9][0-9]*", folder))
 
 
 def models(root: Path) -> list[str]:
     """Names of the models that have a version."""
-    names = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    return sorted(name for name in names if not name.startswith(_PARTIAL) and published(root, name))
+    return sorted(name for name in _folders(root) if not name.startswith(_PARTIAL) and published(root, name))
+
+
+def _folders(root: Path) -> list[str]:
+    return [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
 
 
 @contextlib.contextmanager
 def publishing(root: Path, name: str, version: int | None = None) -> Iterator[Version]:
     """Gives a folder to write to, which becomes `root/name/version` at the end of the block, at once.
 
-    Until then it is no part of the folder that a server looks at. If the block fails, nothing is left of it.
+    Until then it is no part of the folder that a server looks at. If the block fails, the folder is removed.
 
     Args:
         root: folder of all models.
         name: of the model.
-        version: its number; None is the one after the highest.
+        version: its number; None is the number after the highest.
 
     Raises:
-        UserError: a name or number that a server cannot have, a version that is there, or no room to write.
+        UserError: a name or number that a server cannot have, a version that exists, or no room to write.
     """
     check_name(name)
+    numbers = published(root, name)
     if version is not None and (version < 1 or (root / name / str(version)).exists()):
         raise UserError(
             f"Expected version to be a new number from 1 on, got {version}; {root / name} holds "
-            f"{', '.join(map(str, published(root, name))) or 'none'}. Choose another one, or leave it out."
+            f"{', '.join(map(str, numbers)) or 'none'}. Choose another number, or leave it out."
         )
-    number = version if version is not None else max(published(root, name), default=0) + 1
+    number = version if version is not None else max(numbers, default=0) + 1
     partial, final = root / f"{_PARTIAL}{name}.{number}", root / name / str(number)
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
@@ -69,9 +71,7 @@ def publishing(root: Path, name: str, version: int | None = None) -> Iterator[Ve
         final.parent.mkdir(exist_ok=True)
         os.rename(partial, final)
     except OSError as error:
-        raise UserError(
-            f"{final} cannot be written ({error.strerror}). Make room for it, or choose another one."
-        ) from error
+        raise UserError(f"{final} cannot be written ({error}). Make room, or choose another folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -80,7 +80,7 @@ def check_name(name: str) -> None:
     """Refuses a name that cannot stand in a server's addresses and configuration.
 
     Raises:
-        UserError: as said.
+        UserError: the name has other characters.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise UserError(f"Expected the name of a model to be of letters, digits, _ and -, got {name!r}. Correct it.")

@@ -35,27 +35,22 @@ def write(folder: Path, *, name: str, image_size: tuple[int, int], batch_sizes: 
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
-    path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number = 0
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for batch in batch_sizes:
-            for signature, argument, tensor in _requests(batch, image_size):
-                log = prediction_log_pb2.PredictionLog()
-                request = log.predict_log.request
-                request.model_spec.name, request.model_spec.signature_name = name, signature
-                request.inputs[argument].CopyFrom(tensor)
-                writer.write(log.SerializeToString())
-                number += 1
-    return number
-
-
-def _requests(batch: int, image_size: tuple[int, int]):
-    """(signature, argument, tensor) of the requests with a number of images."""
     height, width = image_size
-    # Twice the size: images shrink in most requests, and the file of a grey one is small.
+    # Twice the size, because most requests shrink their images. A file of one grey is small.
     file = tf.io.encode_jpeg(np.full((2 * height, 2 * width, 3), 128, np.uint8)).numpy()
-    yield "embed_jpeg", "image_bytes", tf.make_tensor_proto([file] * batch, tf.string, [batch])
-    # A tensor proto repeats its last value: a grey image takes a few bytes.
-    for signature in ("serving_default", "embed"):
-        yield signature, "images", tf.make_tensor_proto(128, tf.uint8, [batch, height, width, 3])
+    requests = []
+    for batch in batch_sizes:
+        # A tensor proto repeats its last value: a grey image takes a few bytes.
+        pixels = tf.make_tensor_proto(128, tf.uint8, [batch, height, width, 3])
+        contents = tf.make_tensor_proto([file] * batch, tf.string, [batch])
+        requests += [("serving_default", "images", pixels), ("embed", "images", pixels)]
+        requests += [("embed_jpeg", "image_bytes", contents)]
+    (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
+        for signature, argument, tensor in requests:
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name, request.model_spec.signature_name = name, signature
+            request.inputs[argument].CopyFrom(tensor)
+            writer.write(log.SerializeToString())
+    return len(requests)

@@ -105,16 +105,14 @@ def run(
     with versions.publishing(root, name, version) as new:
         exported = embedder.Embedder(opened.network, image_size=opened.image_size, max_pixels=max_pixels)
         exported.save(new.folder)
-        comparison, kind = _compare(new, opened, data, compared)
+        comparison, kind = _compare(new, opened, data, compared, max_pixels)
         content |= _numbers(new, opened, comparison, kind)
         content["copies"] = copies.make(
             opened, new.folder, runtimes, comparison, data, calibrated=calibrated, judged_identities=judged
         )
         content["warmup_requests"] = _warm_up(new, content)
         model_card.write(new.folder, _facts(content, opened, folder, workdir))
-    server_config.write_models(root, versions.models(root), base_path=base_path)
-    server_config.write_batching(root, batch_sizes)
-    server_config.write_monitoring(root)
+    server_config.write(root, versions.models(root), base_path=base_path, batch_sizes=batch_sizes)
     content |= {"path": str(new.final), "sha256": hash_files(new.final)}
     content["bytes"] = sum(path.stat().st_size for path in new.final.rglob("*") if path.is_file())
     print(
@@ -176,12 +174,14 @@ def _open(workdir: Path, folder: Path) -> Judged:
         keras.config.set_dtype_policy(before)
 
 
-def _compare(new: Version, judged: Judged, data: ReIDData | None, number: int) -> tuple[Comparison, str]:
+def _compare(
+    new: Version, judged: Judged, data: ReIDData | None, number: int, max_pixels: int
+) -> tuple[Comparison, str]:
     """Compares the embeddings; on random images where the run has no photographs left."""
     photographs = [record.path for record in (*data.query, *data.gallery) or data.train] if data is not None else []
-    contents = checking.readable(photographs, number)
+    contents = checking.readable(photographs, number, max_pixels=max_pixels)
     kind = "photographs" if contents else "random images"
-    contents = contents or checking.random_images(number, judged.image_size)
+    contents = contents or checking.random_images(number, judged.image_size, max_pixels=max_pixels)
     return checking.compare(new.folder, judged.network, contents, image_size=judged.image_size), kind
 
 

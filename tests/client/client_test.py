@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -30,21 +31,22 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc  # noqa: E402
 from tests.serving import servers  # noqa: E402
 
 PHOTOGRAPHS = networks.photographs(7, (40, 20))
-
-
-def chunk(name, content):
-    return len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4)
+GOOD = tf.io.encode_jpeg(PHOTOGRAPHS[0]).numpy()
+DAMAGED = GOOD[:-100]  # its header is whole
 
 
 def flat_png(width, height):
     """A whole PNG file of one colour: a bit a pixel."""
     header = width.to_bytes(4) + height.to_bytes(4) + bytes([1, 0, 0, 0, 0])
     rows = zlib.compress((b"\x00" * (1 + (width + 7) // 8)) * height, 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    chunks = [
+        len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4)
+        for name, content in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 HUGE = flat_png(10_000, 10_000)  # 100 megapixels in some kilobytes
-GOOD = tf.io.encode_jpeg(PHOTOGRAPHS[0]).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +55,13 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def root(network, tmp_path_factory):
-    """What the export stage leaves: two models of different widths, and the configuration."""
+def ports(network, tmp_path_factory):
+    """An export of two models of different widths, and the ports of its servers."""
     root = tmp_path_factory.mktemp("export")
     Embedder(network, image_size=networks.SIZE).save(root / "kdas_reid" / "3")
     narrow = networks.student(channels=4, cells=1, reductions=())
     Embedder(narrow, image_size=networks.SIZE).save(root / "narrow" / "3")
-    server_config.write_models(root, ["kdas_reid", "narrow"], base_path="/models")
-    server_config.write_batching(root, (1, 2, 4))
-    return root
-
-
-@pytest.fixture(scope="module")
-def ports(root):
+    server_config.write(root, ["kdas_reid", "narrow"], base_path="/models", batch_sizes=(1, 2, 4))
     served = servers.Served(root)
     with servers.serving_grpc(served) as grpc_port, servers.serving_rest(served) as rest_port:
         yield served, {"grpc": grpc_port, "http": rest_port}
@@ -102,10 +98,10 @@ def is_usable(client):
 
 def test_embeddings_are_those_of_the_network_in_the_order_of_the_images(client, served, expected):
     contents = [tf.io.encode_png(image).numpy() for image in PHOTOGRAPHS]
-    found = client.embed(contents)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert networks.spread(found) > 1e-3
+    embeddings = client.embed(contents)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+    assert networks.spread(embeddings) > 1e-3
     assert served.requests == [{"image_bytes": 4}, {"image_bytes": 3}]
     np.testing.assert_allclose(client.embed(contents[::-1]), expected[::-1], atol=1e-5)
 
@@ -114,107 +110,94 @@ def test_files_bytes_and_arrays_go_together(client, expected, tmp_path):
     png, jpeg = (tmp_path / name for name in ("a b.png", "b.jpg"))
     png.write_bytes(tf.io.encode_png(PHOTOGRAPHS[1]).numpy())
     jpeg.write_bytes(GOOD)
-    found = client.embed([PHOTOGRAPHS[0], png, str(jpeg), png.read_bytes()])
-    np.testing.assert_allclose(found[[0, 1, 3]], expected[[0, 1, 1]], atol=1e-5)
-    assert found[2] @ expected[0] > 0.9  # JPEG loses something
+    embeddings = client.embed([PHOTOGRAPHS[0], png, str(jpeg), png.read_bytes()])
+    np.testing.assert_allclose(embeddings[[0, 1, 3]], expected[[0, 1, 1]], atol=1e-5)
+    assert embeddings[2] @ expected[0] > 0.9  # JPEG loses something
 
 
 def test_grey_images_and_such_with_an_alpha_channel_are_embedded_as_rgb(client):
     image = PHOTOGRAPHS[0]
     grey = image[..., :1]
     alpha = np.concatenate([image, np.full_like(grey, 7)], -1)
-    found = client.embed([grey, grey[..., 0], np.repeat(grey, 3, -1), alpha, image])
-    np.testing.assert_allclose(found[:2], found[[2, 2]], atol=1e-6)
-    np.testing.assert_allclose(found[3], found[4], atol=1e-6)
+    embeddings = client.embed([grey, grey[..., 0], np.repeat(grey, 3, -1), alpha, image])
+    np.testing.assert_allclose(embeddings[:2], embeddings[[2, 2]], atol=1e-6)
+    np.testing.assert_allclose(embeddings[3], embeddings[4], atol=1e-6)
     files = client.embed([tf.io.encode_png(pixels).numpy() for pixels in (grey, alpha)])
-    np.testing.assert_allclose(files, found[[0, 3]], atol=1e-6)
+    np.testing.assert_allclose(files, embeddings[[0, 3]], atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("signature", "argument", "value", "reason"),
     [
         ("embed_jpeg", "image_bytes", [b"no image"], "Expected the bytes of a JPEG or PNG file"),
-        ("embed_jpeg", "image_bytes", [b""], "Expected the bytes of a JPEG or PNG file"),
-        ("embed_jpeg", "image_bytes", [GOOD[:100]], "JPEG"),
+        ("embed_jpeg", "image_bytes", [DAMAGED], "JPEG"),
         ("embed_jpeg", "image_bytes", [GOOD, HUGE], "at most 33554432 pixels"),
-        ("embed_jpeg", "image_bytes", [GOOD] * 5, "Task size 5"),
-        ("embed_jpeg", "images", [GOOD], "does not match signature"),
-        ("embed_png", "image_bytes", [GOOD], "not found"),
-        ("embed", "images", [[[[1, 2]]]], "hape"),
         ("embed", "images", [[1, 2, 3]], "must be 4-dimensional"),
     ],
 )
-def test_the_server_refuses_what_no_client_should_send_and_goes_on(client, ports, signature, argument, value, reason):
+def test_the_exported_graph_refuses_what_no_client_should_send(client, signature, argument, value, reason):
     if client.server.startswith("grpc"):
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = "kdas_reid", signature
         dtype = tf.string if isinstance(value[0], bytes) else tf.uint8
         request.inputs[argument].CopyFrom(tf.make_tensor_proto(value, dtype))
-        with grpc.insecure_channel(client.server.removeprefix("grpc://")) as channel:
-            with pytest.raises(grpc.RpcError) as caught:
-                prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=20)
-            assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
-            message = caught.value.details()
+        channel = grpc.insecure_channel(client.server.removeprefix("grpc://"))
+        with channel, pytest.raises(grpc.RpcError) as caught:
+            prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=20)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        message = caught.value.details()
     else:
         encoded = [{"b64": servers.base64.b64encode(v).decode()} if isinstance(v, bytes) else v for v in value]
         body = {"signature_name": signature, "instances": [{argument: v} for v in encoded]}
         with urllib3.PoolManager() as pool:
             answer = pool.request("POST", f"{client.server}/v1/models/kdas_reid:predict", json=body)
-            assert answer.status == 400
-            message = answer.json()["error"]
+        assert answer.status == 400
+        message = answer.json()["error"]
     assert reason in message
     assert is_usable(client)
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"instances": []}', b'{"instances": [{"b64": "%"}]}'])
-def test_the_rest_server_refuses_a_body_that_is_no_request(body, ports):
-    with urllib3.PoolManager() as pool, Client(f"http://localhost:{ports[1]['http']}") as client:
-        answer = pool.request("POST", f"{client.server}/v1/models/kdas_reid:predict", body=body)
-        assert answer.status == 400 and answer.json()["error"]
-        assert is_usable(client)
 
 
 @pytest.mark.parametrize(
     ("images", "reason"),
     [
         ([b"no image"], "image 0 is something else or damaged"),
+        ([b"GIF89a" + bytes(40)], "image 0 is something else or damaged"),
+        ([flat_png(8, 8)[:30]], "image 0 is something else or damaged"),
         ([GOOD, b""], "image 1 is empty"),
         ([HUGE], "1 to 33,554,432 pixels, but image 0 has 10000 x 10000"),
         (["/no/such/file.jpg"], "there is no /no/such/file.jpg"),
         ([os.curdir], r"^Expected a JPEG or PNG file, but \. is a folder or a device"),
         ([GOOD + bytes(1 << 25)], "at most 33,554,432 bytes"),
         ([PHOTOGRAPHS[0].astype(np.float32)], r"array 0 is float32 \[40, 20, 3\]"),
-        ([np.zeros((0, 4, 3), np.uint8)], "has 4 x 0"),
+        ([np.zeros((0, 4, 3), np.uint8)], r"array 0 is \[0, 4, 3\]"),
         ([None], "got NoneType at position 0"),
         ([], "at least one image"),
         ("photo.jpg", "a list of images"),
     ],
 )
-def test_what_is_no_photograph_is_refused_before_anything_is_sent(client, served, images, reason):
-    with pytest.raises(UserError, match=reason) as caught:
-        client.embed(images)
-    assert "\n" not in str(caught.value)
-    assert not served.requests
-    assert is_usable(client)
+def test_what_is_no_photograph_is_refused_before_anything_is_sent(served, ports, images, reason):
+    with Client(f"grpc://localhost:{ports[1]['grpc']}") as client:
+        with pytest.raises(UserError, match=reason) as caught:
+            client.embed(images)
+        assert "\n" not in str(caught.value)
+        assert not served.requests
+        assert is_usable(client)
 
 
 def test_a_damaged_file_is_refused_by_the_server_once_and_named(client, served):
-    with pytest.raises(UserError, match=r"refused image 0, image 1: .*(JPEG|jpeg)") as caught:
-        client.embed([GOOD, GOOD[:200]])
+    with pytest.raises(UserError, match=r"refused image 0, image 1: .*(JPEG|jpeg).*\)\.$") as caught:
+        client.embed([GOOD, DAMAGED])
     assert "\n" not in str(caught.value) and "{{node" not in str(caught.value)
     assert len(served.requests) == 1
     assert is_usable(client)
 
 
-def test_a_batch_that_is_too_large_for_the_server_is_refused_and_the_size_named(address, served):
+def test_requests_are_no_larger_than_the_server_and_a_file_may_be(address, served):
     with Client(address, batch_size=5) as client:
         with pytest.raises(UserError, match=r"larger than maximum input batch size 4.* smaller batch_size"):
             client.embed([GOOD] * 5)
         assert len(served.requests) == 1
-        assert is_usable(client)
-
-
-def test_no_request_has_more_bytes_than_one_file_may_have(address, served):
+    served.calm()
     with Client(address, max_bytes=2 * len(GOOD) + 1) as client:
         assert client.embed([GOOD] * 5).shape == (5, 96)
     assert [request["image_bytes"] for request in served.requests] == [2, 2, 1]
@@ -236,20 +219,14 @@ def test_another_model_than_the_expected_is_an_error_at_once(address, served, ar
         assert is_usable(client)
 
 
-def test_a_model_that_was_exported_by_something_else_is_said(client, served):
-    loaded = served.models["kdas_reid"]
-    served.models["kdas_reid"] = 3, types.SimpleNamespace(signatures={"serving_default": None})
-    try:
-        with pytest.raises(UserError, match=r"\"embed_jpeg\" not found.*Is it a model that kdas_tf exported\?$"):
-            client.embed([GOOD])
-    finally:
-        served.models["kdas_reid"] = loaded
-    with pytest.raises(UserError, match=r"\)\.$"):  # no such question where the photograph is to blame
-        client.embed([GOOD[:200]])
-    assert is_usable(client)
+def test_a_model_that_was_exported_by_something_else_is_said(client, served, monkeypatch):
+    other = types.SimpleNamespace(signatures={"serving_default": None})
+    monkeypatch.setitem(served.models, "kdas_reid", (3, other))
+    with pytest.raises(UserError, match=r"\"embed_jpeg\" not found.*Is it a model that kdas_tf exported\?$"):
+        client.embed([GOOD])
 
 
-def test_a_server_that_is_down_is_said_and_one_that_comes_back_is_found(served, address):
+def test_a_server_that_is_down_is_said_and_the_client_waits_for_it_to_come_back(served, address):
     scheme = address.split(":")[0]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -258,16 +235,15 @@ def test_a_server_that_is_down_is_said_and_one_that_comes_back_is_found(served, 
         with pytest.raises(Unavailable, match=r"refused.*tried 3 times") as caught:
             client.embed([GOOD])
         assert "\n" not in str(caught.value)
-        found = []
-        with Client(f"{scheme}://127.0.0.1:{port}", retries=30, deadline=30) as patient:
-            thread = threading.Thread(target=lambda: found.append(patient.embed([GOOD])))
-            thread.start()
-            time.sleep(0.3)
-            serving = servers.serving_grpc if scheme == "grpc" else servers.serving_rest
-            with serving(served, port):
-                thread.join()
-                assert is_usable(client)
-        assert found[0].shape == (1, 96)
+    embeddings = []
+    with Client(f"{scheme}://127.0.0.1:{port}", retries=30, deadline=30) as patient:
+        thread = threading.Thread(target=lambda: embeddings.append(patient.embed([GOOD])))
+        thread.start()
+        time.sleep(0.3)
+        serving = servers.serving_grpc if scheme == "grpc" else servers.serving_rest
+        with serving(served, port):
+            thread.join()
+    assert embeddings[0].shape == (1, 96)
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
@@ -279,8 +255,6 @@ def test_a_server_that_is_too_busy_is_asked_again(client, served, code):
     with pytest.raises(Unavailable, match=r"told to fail.*tried 5 times"):
         client.embed([GOOD])
     assert len(served.requests) == 3 + 5
-    served.calm()
-    assert is_usable(client)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +266,7 @@ def test_a_server_that_is_too_busy_is_asked_again(client, served, code):
         (grpc.StatusCode.DEADLINE_EXCEEDED, ServerError),
     ],
 )
-def test_other_errors_are_not_asked_about_again(client, served, code, error):
+def test_after_other_errors_nothing_is_sent_again(client, served, code, error):
     served.faults = [code]
     with pytest.raises(error):
         client.embed([GOOD])
@@ -301,15 +275,11 @@ def test_other_errors_are_not_asked_about_again(client, served, code, error):
 
 
 def test_no_answer_in_time_is_an_error_in_time(address, served):
-    with Client(address, timeout=0.3) as client:
-        served.delay = 5.0
-        since = time.monotonic()
-        with pytest.raises(ServerError, match=r"no answer within 0\.3 s"):
-            client.embed([GOOD])
-        assert time.monotonic() - since < 4
-        served.delay = 0.0
-    with Client(address) as client:
-        assert is_usable(client)
+    since = time.monotonic()
+    served.delay = 5.0
+    with Client(address, timeout=0.3) as client, pytest.raises(ServerError, match=r"no answer within 0\.3 s"):
+        client.embed([GOOD])
+    assert time.monotonic() - since < 4
 
 
 def test_retries_and_further_batches_end_with_the_deadline(address, served):
@@ -324,8 +294,6 @@ def test_retries_and_further_batches_end_with_the_deadline(address, served):
         with pytest.raises(ServerError, match=r"no answer within|no time is left"):
             client.embed([GOOD] * 20)
         assert 1 <= len(served.requests) <= 4
-        served.calm()
-        assert is_usable(client)
 
 
 @pytest.mark.parametrize(
@@ -340,31 +308,19 @@ def test_an_answer_that_would_spoil_a_gallery_is_refused(client, served, change,
     served.change = change
     with pytest.raises(ServerError, match=reason):
         client.embed([GOOD, GOOD])
-    served.calm()
-    assert is_usable(client)
 
 
-def test_a_model_that_changes_between_two_batches_is_noticed(ports, served):
+def test_a_model_that_changes_between_two_batches_is_noticed(ports, served, monkeypatch):
     loaded = served.models["kdas_reid"][1]
 
     def change(rows):
-        served.models["kdas_reid"] = 4, loaded  # from the next request on
+        monkeypatch.setitem(served.models, "kdas_reid", (4, loaded))  # from the next request on
         return rows
 
     served.change = change
-    with Client(f"grpc://localhost:{ports[1]['grpc']}", batch_size=1) as client:
-        with pytest.raises(ServerError, match="changed its model between two requests"):
-            client.embed([GOOD] * 3)
-        served.models["kdas_reid"] = 3, loaded
-        served.calm()
-        assert is_usable(client)
-
-
-def test_both_ways_to_write_a_tensor_are_read(ports, served):
-    with Client(f"grpc://localhost:{ports[1]['grpc']}") as client:
-        content = client.embed([GOOD])
-        served.as_fields = True
-        np.testing.assert_array_equal(client.embed([GOOD]), content)
+    client = Client(f"grpc://localhost:{ports[1]['grpc']}", batch_size=1)
+    with client, pytest.raises(ServerError, match="changed its model between two requests"):
+        client.embed([GOOD] * 3)
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
@@ -418,7 +374,7 @@ def test_another_web_server_is_noticed(answer, error, reason):
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"
 
 
-def answering(listening, parts, seconds):
+def answering(listening, parts):
     """Answers one connection with parts of bytes, waiting between them, and closes it."""
     connection, _ = listening.accept()
     with connection:
@@ -428,25 +384,20 @@ def answering(listening, parts, seconds):
         with contextlib.suppress(OSError):  # the client has seen enough
             for part in parts:
                 connection.sendall(part)
-                time.sleep(seconds)
+                time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
-    ("parts", "seconds", "error", "reason"),
+    ("parts", "error", "reason"),
     [
-        (
-            [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", *[b" "] * 40],
-            0.05,
-            ServerError,
-            r"no answer within 0\.4 s",
-        ),
-        ([], 0, Unavailable, "closed before an answer"),
-        ([HEAD + b"[["], 0, ServerError, "IncompleteRead"),
+        ([HEAD, *[b" "] * 40], ServerError, r"no answer within 0\.4 s"),
+        ([], Unavailable, "closed before an answer"),
+        ([HEAD + b"[["], ServerError, "IncompleteRead"),
     ],
 )
-def test_an_answer_that_drips_or_breaks_off_is_an_error_in_time(parts, seconds, error, reason):
+def test_an_answer_that_drips_or_breaks_off_is_an_error_in_time(parts, error, reason):
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=answering, args=(listening, parts, seconds))
+        thread = threading.Thread(target=answering, args=(listening, parts))
         thread.start()
         since = time.monotonic()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -458,35 +409,33 @@ def test_an_answer_that_drips_or_breaks_off_is_an_error_in_time(parts, seconds, 
 
 def test_many_threads_may_use_one_client(client):
     alone = client.embed(list(PHOTOGRAPHS[:3]))
-    found = [None] * 6
-
-    def ask(i):
-        found[i] = client.embed(list(PHOTOGRAPHS[:3]))
-
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(6)]
+    embeddings = []
+    threads = [
+        threading.Thread(target=lambda: embeddings.append(client.embed(list(PHOTOGRAPHS[:3])))) for _ in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    np.testing.assert_allclose(found, [alone] * 6, atol=1e-6)
+    np.testing.assert_allclose(embeddings, [alone] * 6, atol=1e-6)
 
 
-WITHOUT = """
-import sys
-for name in ("tensorflow", "tensorflow_serving", "keras", "gin", "kdas_tf.launcher.bindings"):
-    sys.modules[name] = None  # importing it fails
-from kdas_tf.client.client import Client
-with Client(sys.argv[1]) as client:
-    print(client.embed([sys.argv[2]]).shape)
-assert "PIL" not in sys.modules and "matplotlib" not in sys.modules
+IMPORTS = """
+import importlib, pkgutil, sys
+import kdas_tf.client
+for module in pkgutil.iter_modules(kdas_tf.client.__path__, "kdas_tf.client."):
+    importlib.import_module(module.name)
+print(*sys.modules)
 """
 
 
-def test_it_needs_neither_tensorflow_nor_keras_nor_gin(address, tmp_path):
-    (tmp_path / "photo.jpg").write_bytes(GOOD)
-    command = [sys.executable, "-c", WITHOUT, address, str(tmp_path / "photo.jpg")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.stdout, done.stderr, done.returncode) == ("(1, 96)\n", "", 0)
+def test_it_needs_neither_tensorflow_nor_keras_nor_the_rest_of_the_package():
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True, timeout=60)
+    loaded = done.stdout.split()
+    assert "kdas_tf.client.over_grpc" in loaded and "kdas_tf.client.over_rest" in loaded
+    assert not [name for name in loaded if re.match(r"(tensorflow|keras|gin|matplotlib)", name)]
+    ours = {name.split(".")[1] for name in loaded if name.startswith("kdas_tf.")}
+    assert ours == {"client", "errors", "files", "formats"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -11,8 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdas_tf.client import __main__ as command
-from kdas_tf.evaluation import verification
+from kdas_tf.client import command
 from kdas_tf.serving import server_config
 from kdas_tf.serving.embedder import Embedder
 from tests.serving import networks
@@ -30,8 +30,7 @@ def network():
 def served(network, tmp_path_factory):
     root = tmp_path_factory.mktemp("export")
     Embedder(network, image_size=networks.SIZE).save(root / "kdas_reid" / "1")
-    server_config.write_models(root, ["kdas_reid"], base_path="/models")
-    server_config.write_batching(root, (1, 16))
+    server_config.write(root, ["kdas_reid"], base_path="/models", batch_sizes=(1, 16))
     return servers.Served(root)
 
 
@@ -110,18 +109,14 @@ def test_pairs_up_to_a_threshold_are_marked(server, photographs, expected, capsy
     assert "3 pairs are taken for one person" in out
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
-def test_thresholds_of_an_evaluation_are_used(server, photographs, expected, capsys, distance):
-    apart = expected if distance == "cosine" else np.sqrt(2 * expected)
-    pairs = np.sort(apart[np.triu_indices(3, 1)]).astype(np.float32)
-    collected = verification.Verification(max_fpr=1.0, distance=distance)
-    # One of three pairs of different people may be accepted; the next one is between our first and our second pair.
-    collected.begin(3)
-    collected.add(0, np.array([pairs[0], pairs[:2].mean(), pairs[2], 0], np.float32), np.array([3]))
-    collected.result().save("verification.json")
+def test_thresholds_of_an_evaluation_are_used(server, photographs, expected, capsys):
+    nearest = np.sort(np.sqrt(2 * expected)[np.triu_indices(3, 1)])[:2].mean()
+    content = {"format": 1, "distance": "euclidean", "max_fpr": 1.0, "points": []}
+    content["curve"] = {"fpr": [0.0, 0.3], "threshold": [0.0, nearest]}
+    pathlib.Path("verification.json").write_text(json.dumps(content))
     code, out, err = run(capsys, server, *photographs, "--verification=verification.json", "--fpr=0.4")
     assert (code, err) == (0, "")
-    assert f"{distance} distances" in out and "1 pair is taken for one person" in out
+    assert "euclidean distances" in out and "1 pair is taken for one person" in out
     assert "at a rate of 0.4" in out
 
 
@@ -145,8 +140,7 @@ def test_thresholds_of_an_evaluation_are_used(server, photographs, expected, cap
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(server, photographs, capsys, arguments, reason):
-    with open("text.png", "w", encoding="utf-8") as file:
-        file.write("no photograph")
+    pathlib.Path("text.png").write_text("no photograph")
     code, out, err = run(capsys, server, *arguments)
     assert (code, out) == (2, "")
     assert one_line(err) and err.startswith("error: ") and reason in err
@@ -163,13 +157,6 @@ def test_a_fault_of_the_server_is_one_line_and_code_3(server, served, photograph
     assert (code, out) == (3, "")
     assert one_line(err) and "no answer within 0.2 s" in err
     assert run(capsys, server, *photographs)[0] == 0
-
-
-def test_help_is_printed_with_the_exit_codes(capsys):
-    with pytest.raises(SystemExit) as caught:
-        command.main(["--help"])
-    assert caught.value.code == 0
-    assert "Exit codes" in capsys.readouterr().out
 
 
 def test_ctrl_c_stops_a_request_at_once(server, served, photographs):

@@ -22,9 +22,9 @@ def folder(network, tmp_path_factory):
 
 def test_an_export_is_as_near_as_rounding(folder, network):
     contents = checking.random_images(5, networks.SIZE)
-    found = checking.compare(folder, network, contents, image_size=networks.SIZE)
-    assert (found.images, found.embedding_size) == (5, 96)
-    assert 0 < found.difference < 1e-6
+    comparison = checking.compare(folder, network, contents, image_size=networks.SIZE)
+    assert (comparison.images, comparison.embedding_size) == (5, 96)
+    assert 0 < comparison.difference < 1e-6
 
 
 def test_another_network_is_noticed(folder, network):
@@ -49,20 +49,34 @@ def test_a_network_that_gives_no_numbers_is_noticed(tmp_path, network):
         network.head.neck.gamma.assign(before)
 
 
-def test_random_images_have_several_sizes():
+def test_random_images_have_several_sizes_within_the_limit():
     shapes = {tuple(tf.io.decode_png(content).shape) for content in checking.random_images(8, (32, 16))}
     assert len(shapes) == 4
     assert (32, 16, 3) in shapes
+    few = checking.random_images(8, (32, 16), max_pixels=32 * 16)
+    assert {tuple(tf.io.decode_png(content).shape) for content in few} == {(32, 16, 3), (16, 16, 3)}
+    with pytest.raises(UserError, match=r"the network's own size, 32 x 16 = 512 pixels, got 100\. Set export\.run"):
+        checking.random_images(8, (32, 16), max_pixels=100)
 
 
-def test_photographs_are_spread_over_the_list_and_must_be_of_a_kind_that_is_served(tmp_path):
-    paths = []
-    for i in range(9):
-        pixels = np.full((4, 4, 3), i, np.uint8)
-        paths.append(str(tmp_path / f"{i}.png"))
-        (tmp_path / f"{i}.png").write_bytes(tf.io.encode_png(pixels).numpy())
-    (tmp_path / "4.png").write_bytes(b"BM")
-    (tmp_path / "8.png").unlink()
-    assert checking.readable(paths, 3) == [(tmp_path / "0.png").read_bytes()]
+@pytest.fixture
+def paths(tmp_path):
+    """Nine photographs of 4x5, 4x6, ...; the fifth is of another format, and the last is missing."""
+    paths = [tmp_path / f"{i}.png" for i in range(9)]
+    for i, path in enumerate(paths[:8]):
+        path.write_bytes(tf.io.encode_png(np.full((4, 5 + i, 3), i, np.uint8)).numpy())
+    paths[4].write_bytes(b"BM")
+    return list(map(str, paths))
+
+
+def test_photographs_are_spread_over_the_list_and_must_be_of_a_kind_that_is_served(paths):
+    with open(paths[0], "rb") as file:
+        assert checking.readable(paths, 3) == [file.read()]
     assert len(checking.readable(paths, 100)) == 7
     assert checking.readable([], 3) == []
+
+
+def test_photographs_that_the_export_would_refuse_are_not_compared(paths):
+    assert len(checking.readable(paths, 100, max_pixels=4 * 7)) == 3
+    with pytest.raises(UserError, match=r"at most max_pixels=19 pixels .*0\.png with 20 \(4 x 5\)\. Set export\.run"):
+        checking.readable(paths, 100, max_pixels=19)

@@ -1,74 +1,51 @@
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import text_format
 
+from kdas_tf.client import messages
 from kdas_tf.errors import UserError
 from kdas_tf.serving import server_config
 
-# Fields of tensorflow.serving.BatchingParameters, which tensorflow-serving-api does not contain (TensorFlow Serving,
-# servables/tensorflow/session_bundle_config.proto): name -> (number, type).
-WRAPPED = ["max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"]
+# Of TensorFlow Serving's session_bundle_config.proto and monitoring_config.proto, which tensorflow-serving-api has not.
+CLASSES = messages.classes(
+    {
+        "Int64Value": {"value": (1, "int64")},
+        "BatchingParameters": {
+            "max_batch_size": (1, "Int64Value"),
+            "batch_timeout_micros": (2, "Int64Value"),
+            "max_enqueued_batches": (3, "Int64Value"),
+            "num_batch_threads": (4, "Int64Value"),
+            "allowed_batch_sizes": (6, "int64[]"),
+        },
+        "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
+        "MonitoringConfig": {"prometheus_config": (1, "PrometheusConfig")},
+    }
+)
 
 
-kinds = descriptor_pb2.FieldDescriptorProto
+@pytest.fixture
+def root(tmp_path):
+    server_config.write(tmp_path, ["doors", "gates"], base_path="/models/", batch_sizes=(1, 4, 12))
+    return tmp_path
 
 
-@pytest.fixture(scope="module")
-def batching_parameters():
-    file = descriptor_pb2.FileDescriptorProto(name="batching_parameters.proto", package="tensorflow.serving")
-    file.syntax = "proto3"
-    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
-    message = file.message_type.add(name="BatchingParameters")
-    fields = [(name, i, kinds.TYPE_MESSAGE, ".google.protobuf.Int64Value") for i, name in enumerate(WRAPPED, 1)]
-    fields.append(("thread_pool_name", 5, kinds.TYPE_MESSAGE, ".google.protobuf.StringValue"))
-    for name, number, kind, type_name in fields:
-        message.field.add(name=name, number=number, type=kind, type_name=type_name, label=kinds.LABEL_OPTIONAL)
-    message.field.add(name="allowed_batch_sizes", number=6, type=kinds.TYPE_INT64, label=kinds.LABEL_REPEATED)
-    message.field.add(name="pad_variable_length_inputs", number=7, type=kinds.TYPE_BOOL, label=kinds.LABEL_OPTIONAL)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.BatchingParameters"))
-
-
-def test_the_server_reads_which_models_there_are(tmp_path):
+def test_the_server_reads_which_models_there_are(root):
     config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
-    server_config.write_models(tmp_path, ["doors", "gates"], base_path="/models/")
-    content = text_format.Parse((tmp_path / "models.config").read_text(), config.ModelServerConfig())
-    found = [(model.name, model.base_path, model.model_platform) for model in content.model_config_list.config]
-    assert found == [("doors", "/models/doors", "tensorflow"), ("gates", "/models/gates", "tensorflow")]
-    assert all(model.model_version_policy.latest.num_versions == 1 for model in content.model_config_list.config)
+    models = text_format.Parse((root / "models.config").read_text(), config.ModelServerConfig()).model_config_list
+    entries = [(model.name, model.base_path, model.model_platform) for model in models.config]
+    assert entries == [("doors", "/models/doors", "tensorflow"), ("gates", "/models/gates", "tensorflow")]
+    assert all(model.model_version_policy.latest.num_versions == 1 for model in models.config)
 
 
-def test_the_server_reads_how_to_make_batches(tmp_path, batching_parameters):
-    server_config.write_batching(tmp_path, (1, 4, 12), timeout_micros=500, queue=7, threads=3)
-    content = text_format.Parse((tmp_path / "batching.config").read_text(), batching_parameters())
-    assert [getattr(content, name).value for name in WRAPPED] == [12, 500, 7, 3]
+def test_the_server_reads_how_to_make_batches(root):
+    content = text_format.Parse((root / "batching.config").read_text(), CLASSES["BatchingParameters"]())
+    assert content.max_batch_size.value == 12
     assert list(content.allowed_batch_sizes) == [1, 4, 12]  # the last must be the largest batch
+    assert (content.batch_timeout_micros.value, content.max_enqueued_batches.value) == (2000, 64)
+    assert content.num_batch_threads.value == 4
 
 
-@pytest.fixture(scope="module")
-def monitoring_config():
-    """Made of monitoring_config.proto's fields, which tensorflow-serving-api does not contain either."""
-    file = descriptor_pb2.FileDescriptorProto(name="monitoring_config.proto", package="tensorflow.serving")
-    file.syntax = "proto3"
-    prometheus = file.message_type.add(name="PrometheusConfig")
-    prometheus.field.add(name="enable", number=1, type=kinds.TYPE_BOOL, label=kinds.LABEL_OPTIONAL)
-    prometheus.field.add(name="path", number=2, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
-    file.message_type.add(name="MonitoringConfig").field.add(
-        name="prometheus_config",
-        number=1,
-        type=kinds.TYPE_MESSAGE,
-        type_name=".tensorflow.serving.PrometheusConfig",
-        label=kinds.LABEL_OPTIONAL,
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.MonitoringConfig"))
-
-
-def test_the_server_reads_that_it_must_count(tmp_path, monitoring_config):
-    server_config.write_monitoring(tmp_path)
-    content = text_format.Parse((tmp_path / "monitoring.config").read_text(), monitoring_config())
+def test_the_server_reads_that_it_must_count(root):
+    content = text_format.Parse((root / "monitoring.config").read_text(), CLASSES["MonitoringConfig"]())
     assert content.prometheus_config.enable
     assert content.prometheus_config.path == "/monitoring/prometheus/metrics"  # TensorFlow Serving's default
 

@@ -2,8 +2,8 @@
 
 In inference a normalisation is y = scale * x + offset, with scale = gamma / sqrt(variance + epsilon) and
 offset = beta - scale * mean (Jacob et al., 2018, "Quantization and Training of Neural Networks", section 3.2). After a
-convolution or a matrix product, the scale goes into its kernel and the offset becomes its bias. Where no linear layer
-comes before it, scale and offset stay, as one multiplication and one addition.
+convolution or a matrix product, the scale goes into its kernel and the offset becomes its bias. Without a linear layer
+before it, scale and offset stay, as a multiplication and an addition.
 """
 
 from typing import Any
@@ -20,13 +20,13 @@ _FOLDABLE = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Sep
 
 
 def scale_and_offset(norm: keras.layers.Layer) -> tuple[Array, Array]:
-    """What a normalisation does in inference.
+    """Scale and offset of a normalisation in inference.
 
     Args:
         norm: a `keras.layers.BatchNormalization` of the last axis, or an `EdgeBatchNorm` of one edge.
 
     Returns:
-        Scale and offset, float64 `[channels]`.
+        Both float64 `[channels]`.
     """
     affine = norm.affine if isinstance(norm, EdgeBatchNorm) else True
     scaled, centred = affine and getattr(norm, "scale", True), affine and getattr(norm, "center", True)
@@ -49,7 +49,7 @@ def fold(layer: keras.layers.Layer, norm: keras.layers.Layer | None) -> tuple[li
 
     Args:
         layer: a built Conv2D, DepthwiseConv2D, SeparableConv2D or Dense without an activation of its own.
-        norm: the normalisation; None for none.
+        norm: the normalisation, or None.
 
     Returns:
         The kernels in the layer's own order, of which the last has the scale; and the bias `[filters]`, all float32.
@@ -64,12 +64,7 @@ def fold(layer: keras.layers.Layer, norm: keras.layers.Layer | None) -> tuple[li
 
 
 class ScaleShift(keras.layers.Layer):
-    """A normalisation that no linear layer comes before: y = scale * x + offset, of every channel.
-
-    Args:
-        scale: `[channels]`.
-        offset: `[channels]`.
-    """
+    """A normalisation without a linear layer before it: y = scale * x + offset, both `[channels]`."""
 
     def __init__(self, scale: Array, offset: Array, **kwargs: Any):
         super().__init__(trainable=False, **kwargs)
@@ -89,7 +84,7 @@ def fold_functional(model: keras.Model) -> keras.Model:
     """Copies a functional model, such as a backbone of keras.applications, without batch normalisations.
 
     Args:
-        model: built of Keras layers; it is left as it is.
+        model: built of Keras layers; it does not change.
 
     Returns:
         A model with the same outputs in inference, to rounding. Not for training.
@@ -106,7 +101,7 @@ def fold_functional(model: keras.Model) -> keras.Model:
         return type(layer).from_config({**config, "use_bias": True} if layer.name in folded else config)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        replaces = isinstance(layer, (keras.layers.Identity, ScaleShift))  # the normalisation was given a mask, too
+        replaces = isinstance(layer, (keras.layers.Identity, ScaleShift))  # they take no mask
         return layer(args[0]) if replaces else layer(*args, **kwargs)
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
@@ -114,13 +109,13 @@ def fold_functional(model: keras.Model) -> keras.Model:
         if layer.name in folded:
             kernels, bias = fold(layer, folded[layer.name])
             copy.get_layer(layer.name).set_weights([*kernels, bias])
-        elif layer.weights and (made := copy.get_layer(layer.name)).weights:
-            made.set_weights(layer.get_weights())
+        elif layer.weights and (copied := copy.get_layer(layer.name)).weights:
+            copied.set_weights(layer.get_weights())
     return copy
 
 
 def _pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
-    """(normalisation, the linear layer before it) where nobody else sees what is between them."""
+    """(normalisation, linear layer before it) where no other layer reads the output of the linear layer."""
     pairs = []
     for norm in model.layers:
         if not isinstance(norm, keras.layers.BatchNormalization) or len(norm._inbound_nodes) != 1:

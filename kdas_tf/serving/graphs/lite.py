@@ -1,8 +1,8 @@
 """LiteRT (`.tflite`) copies of an exported network, for phones and cameras.
 
-One image at a time, at the network's own size: whoever calls it decodes and resizes. Images and embeddings are float32
-in all of them. With float16 the kernels have half the size, and the arithmetic is float32 where a device has nothing
-else. With int8 kernels have a scale for every channel and maps one scale each, from images that the network is shown
+A copy takes one image at a time, of the network's own size: the caller decodes and resizes. Images and embeddings are
+float32. With float16 the kernels have half the size; the arithmetic is float32 where a device has nothing else. With
+int8 kernels have a scale for every channel and each map has a scale, from images that the network is shown
 (Jacob et al., 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference").
 """
 
@@ -23,7 +23,7 @@ from kdas_tf.serving.graphs.plain import plain_network
 
 PRECISIONS = ("float32", "float16", "int8")
 FLOAT_OPERATIONS = ("BATCH_MATMUL", "SOFTMAX", "SUM", "SQRT", "RSQRT", "MAXIMUM", "DIV", "MEAN", "MUL")
-"""Of the ends of a network, attention, and what is small: left in float32 with int8."""
+"""These stay float32 with int8: the ends of a network, attention, and what is small."""
 
 
 def convert(
@@ -35,7 +35,7 @@ def convert(
         network: a `Student`, a `ResNet` or a `Teacher`.
         image_size: (height, width) in pixels.
         precision: one of `PRECISIONS`.
-        examples: images like those that it will see, float32 `[height, width, 3]`; needed for int8.
+        examples: images like those that it is for, float32 `[height, width, 3]`; needed for int8.
 
     Raises:
         UserError: int8 without examples.
@@ -58,7 +58,7 @@ def _quantized(converter: tf.lite.TFLiteConverter, examples: Sequence[npt.NDArra
     refusals.check_examples(examples)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in examples)
-    # Made to find layers that suffer from integers, it is also the one way to leave some of them in float.
+    # Made for finding layers that suffer from integers, it is also the only way to keep some of them in float.
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(FLOAT_OPERATIONS))
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
@@ -67,18 +67,7 @@ def _quantized(converter: tf.lite.TFLiteConverter, examples: Sequence[npt.NDArra
 
 
 class LiteRunner:
-    """Runs a LiteRT file, image by image.
-
-    Args:
-        path: of the file.
-        threads: that work on an image; None for as many as the machine has cores.
-
-    Call arguments:
-        images: float32 `[batch, height, width, 3]`, 0..255, of the network's size.
-
-    Raises:
-        UserError: the file is not an exported network.
-    """
+    """Runs a LiteRT file, image by image; see `kdas_tf.serving.runtimes.Runner`."""
 
     def __init__(self, path: Path, threads: int | None = None):
         try:
@@ -90,13 +79,12 @@ class LiteRunner:
                     model_content=path.read_bytes(), num_threads=threads or os.cpu_count()
                 )
             self._interpreter.allocate_tensors()
-            (images,) = self._interpreter.get_input_details()
-            (embedding,) = self._interpreter.get_output_details()
-            _, height, width, _ = images["shape"]
         except (ValueError, RuntimeError, OSError) as error:
             raise refusals.cannot_be_loaded(path, error) from error
-        self.image_size = (int(height), int(width))
-        self._places = images["index"], embedding["index"]
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        shapes = ([tensor["shape"].tolist() for tensor in tensors] for tensors in (inputs, outputs))
+        self.image_size = refusals.image_size_of(path, *shapes)
+        self._places = inputs[0]["index"], outputs[0]["index"]
 
     def __call__(self, images: npt.NDArray) -> npt.NDArray:
         return np.concatenate([self._embed(image) for image in np.asarray(images, np.float32)])

@@ -1,7 +1,6 @@
 """Networks written for LiteRT, in operations that its CPU kernels (XNNPACK) take.
 
-What they do not take is left to slower kernels, and cuts the graph in pieces
-(tensorflow/lite/delegates/xnnpack/README.md).
+Other operations run in slower kernels and cut the graph in pieces (tensorflow/lite/delegates/xnnpack/README.md).
 """
 
 import numpy as np
@@ -17,7 +16,7 @@ class LiteTarget(TensorFlowTarget):
     def depthwise(self, x: tf.Tensor, kernel: Array, stride: int, dilation: int) -> tf.Tensor:
         if dilation == 1:
             return super().depthwise(x, kernel, stride, dilation)
-        if stride == 1:  # tf.nn would rearrange the map, for which the converter looks, and does not always find it
+        if stride == 1:  # tf.nn would rearrange the map, which the converter does not always recognise
             return tf.raw_ops.DepthwiseConv2dNative(
                 input=x, filter=kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[1, dilation, dilation, 1]
             )
@@ -31,7 +30,7 @@ class LiteTarget(TensorFlowTarget):
 
 
 def _with_holes(kernel: Array, dilation: int) -> Array:
-    """The kernel that does without dilation what this one does with it."""
+    """The kernel that does without dilation what `kernel` does with it."""
     size = dilation * (kernel.shape[0] - 1) + 1
     spread = np.zeros((size, size, *kernel.shape[2:]), kernel.dtype)
     spread[::dilation, ::dilation] = kernel

@@ -1,12 +1,10 @@
-"""ONNX copies of an exported network, for ONNX Runtime and whatever else reads the format.
+"""ONNX copies of an exported network, for ONNX Runtime and other readers of the format.
 
-Batches of any size, of images of the network's own size: whoever calls it decodes and resizes.
+A copy takes batches of any size, of images of the network's own size: the caller decodes and resizes.
 """
 
-import contextlib
-import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from kdas_tf.serving.graphs.onnx_target import OnnxTarget
 from kdas_tf.serving.graphs.plain import plain_network
 
 INTEGER_OPERATIONS = ("Conv", "Add", "Concat", "MaxPool", "Relu")
-"""Those that `quantized` computes with integers: nearly all of the work."""
+"""`quantized` computes these with integers: nearly all of the work."""
 
 
 def convert(network: keras.Model, image_size: tuple[int, int]) -> bytes:
@@ -45,28 +43,30 @@ def quantized(content: bytes, examples: Sequence[npt.NDArray]) -> bytes:
     ONNX Runtime adds products in 16 bits, which may overflow (its manual, "Quantize ONNX models").
 
     Args:
-        content: what `convert` gave.
-        examples: images like those that it will see, float32 `[height, width, 3]`.
+        content: of `convert`.
+        examples: images like those that it is for, float32 `[height, width, 3]`.
 
     Raises:
         UserError: no examples, or the package onnxruntime is missing.
     """
     refusals.check_examples(examples)
     import_runtime()
+    import onnx
     from onnxruntime import quantization
 
     class Examples(quantization.CalibrationDataReader):
-        left = iter(examples)
+        requests = ({"images": image[None]} for image in examples)
 
         def get_next(self) -> dict[str, npt.NDArray] | None:
-            image = next(self.left, None)
-            return None if image is None else {"images": image[None]}
+            return next(self.requests, None)
 
-    with tempfile.TemporaryDirectory() as folder, _without_warnings():
-        source, result = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
-        source.write_bytes(content)
+    model = onnx.load_from_string(content)
+    # Otherwise the quantizer advises, through the root logger, to rewrite the graph, which has its final form.
+    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "int8.onnx")
         quantization.quantize_static(
-            source,
+            model,
             result,
             Examples(),
             per_channel=True,
@@ -77,29 +77,11 @@ def quantized(content: bytes, examples: Sequence[npt.NDArray]) -> bytes:
         return result.read_bytes()
 
 
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """The quantizer advises, through the root logger, to rewrite the graph first; here it is in its final form."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
 class OnnxRunner:
-    """Runs an ONNX file.
-
-    Args:
-        path: of the file.
-        threads: that work on an image; None for as many as the machine has cores.
-
-    Call arguments:
-        images: float32 `[batch, height, width, 3]`, 0..255, of the network's size.
+    """Runs an ONNX file; see `kdas_tf.serving.runtimes.Runner`.
 
     Raises:
-        UserError: the package onnxruntime is missing, or the file is not an exported network.
+        UserError: the package onnxruntime is missing.
     """
 
     def __init__(self, path: Path, threads: int | None = None):
@@ -109,12 +91,11 @@ class OnnxRunner:
         options.log_severity_level = 3
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            (images,), (embedding,) = self._session.get_inputs(), self._session.get_outputs()
-            _, height, width, _ = images.shape
         except Exception as error:  # onnxruntime has an exception of its own for every kind of fault
             raise refusals.cannot_be_loaded(path, error) from error
-        self.image_size = (int(height), int(width))
-        self._names = images.name, embedding.name
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.image_size = refusals.image_size_of(path, *([x.shape for x in values] for values in (inputs, outputs)))
+        self._names = inputs[0].name, outputs[0].name
 
     def __call__(self, images: npt.NDArray) -> npt.NDArray:
         source, result = self._names

@@ -1,8 +1,8 @@
 """Networks written as ONNX graphs (onnx.ai), in the form that ONNX Runtime's CPU kernels run fastest.
 
 Maps are `[batch, channels, height, width]`: ONNX Runtime rearranges these once into blocks of channels, and bias, sum
-and ReLU become part of a convolution. Every operation is one that it has in that arrangement
-(onnxruntime/core/optimizer/nchwc_transformer.cc); one that it has not costs two rearrangements.
+and ReLU become part of a convolution. It has every operation used here in that arrangement
+(onnxruntime/core/optimizer/nchwc_transformer.cc); another operation would cost two rearrangements.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Value(NamedTuple):
 
 
 class OnnxTarget:
-    """Collects the nodes of a graph; see `kdas_tf.serving.graphs.targets.Target` for the methods.
+    """Collects the nodes of a graph; see `kdas_tf.serving.graphs.targets.TensorFlowTarget` for the methods.
 
     Raises:
         UserError: the package onnx is missing.
@@ -145,8 +145,8 @@ class OnnxTarget:
 
     def add_rows(self, x: Value, rows: Value, columns: Array | None) -> Value:
         one_column = self._node("Unsqueeze", self.transpose(rows, (0, 2, 1)), self._constant(np.array([3])))
-        # Spread by a maximum over a window that holds this one column wherever it is: a pool works on blocks of
-        # channels, and an addition of equal shapes becomes part of the convolution before it.
+        # A maximum over windows that hold this column wherever they are spreads it: a pool works on blocks of channels,
+        # and an addition of equal shapes becomes part of the convolution before it.
         width = x.size[1]
         spread = self._node("MaxPool", one_column, kernel_shape=[1, width], pads=[0, width - 1, 0, width - 1])
         if columns is not None:

@@ -1,4 +1,4 @@
-"""Networks as plain functions of constants: no normalisations, no edge axis, nothing that is for training only."""
+"""Networks as plain functions of constants: no normalisations, no edge axis, nothing for training only."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,9 +29,8 @@ def plain_network(network: keras.Model, target: Target | None = None) -> Body:
         target: what to write it in; None is TensorFlow.
 
     Returns:
-        A function of RGB images in 0..255 of the network's size, of the target's type (float32
-        `[batch, height, width, 3]` in TensorFlow), that gives embeddings `[batch, D]` as the network does: not
-        normalised to length 1.
+        A function from RGB images, 0..255, of the network's size and the target's type (float32
+        `[batch, height, width, 3]` in TensorFlow), to the network's embeddings `[batch, D]`, not of length 1.
 
     Raises:
         UserError: another kind of network, or a teacher in another target than TensorFlow.
@@ -74,7 +73,7 @@ def _teacher(network: Teacher) -> Body:
 
 
 def _from_pixels(layers: Sequence[keras.layers.Layer], target: Target) -> Callable[[Any], Map]:
-    """The layers that follow the centring of the pixels, and the centring: the division is part of the kernel."""
+    """The centring of the pixels and the layers after it; the division by std becomes part of the first kernel."""
     mean, std = np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD)
     sequence = _sequence(layers, target, divisor=std)
     return lambda images: sequence(as_map(target, target.shift(images, -mean)))
@@ -88,7 +87,7 @@ def _sequence(
     Args:
         layers: of `kdas_tf.models.stem.conv_norm`, where padding is half the kernel, and pools of 3x3 with stride 2.
         target: what to write them in.
-        divisor: of the channels of what comes in.
+        divisor: of the channels of the input.
     """
     functions: list[Callable[[Map], Map]] = []
     for layer, following in zip(layers, [*layers, None][1:], strict=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy.typing as npt
 
@@ -9,18 +10,30 @@ from kdas_tf.errors import UserError
 
 
 def check_examples(examples: Sequence[npt.NDArray]) -> None:
-    """Refuses to make integers without images to find the ranges from.
+    """Refuses to make integers without images, which give the ranges of the maps.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no images.
     """
     if not len(examples):
         raise UserError("int8 needs photographs to find the ranges of a network's maps, got none.")
 
 
-def cannot_be_loaded(path: Path, error: Exception) -> UserError:
+def cannot_be_loaded(path: Path, reason: object) -> UserError:
     """What to raise where a runtime does not take a file."""
     return UserError(
         f"Expected {path} to be a network that gin/export.gin wrote, but it cannot be loaded "
-        f"({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+        f"({' '.join(str(reason).split())[:200]})."
     )
+
+
+def image_size_of(path: Path, inputs: Sequence[Sequence[Any]], outputs: Sequence[Sequence[Any]]) -> tuple[int, int]:
+    """The (height, width) that a file takes, from the shapes of what goes in and what comes out.
+
+    Raises:
+        UserError: not images `[batch, height, width, 3]` go in, or not embeddings `[batch, D]` come out.
+    """
+    fits = [len(shape) for shape in (*inputs, *outputs)] == [4, 2]
+    if not fits or not all(isinstance(side, int) for side in inputs[0][1:3]):
+        raise cannot_be_loaded(path, f"expected images in and embeddings out, got {list(inputs)} and {list(outputs)}")
+    return inputs[0][1], inputs[0][2]
