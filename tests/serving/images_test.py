@@ -47,9 +47,7 @@ GOOD = png_that_says(8, 10)
     ("content", "message"),
     [
         (b"", "Expected the bytes of a JPEG or PNG file, got. .0. .bytes"),
-        (b"a photograph", "Expected the bytes of a JPEG or PNG file, got. .12. .bytes"),
-        (b"GIF89a" + bytes(40), "Expected the bytes of a JPEG or PNG file"),
-        (b"BM" + bytes(60), "Expected the bytes of a JPEG or PNG file"),
+        (b"GIF89a" + bytes(6), "Expected the bytes of a JPEG or PNG file, got. .12. .bytes"),
         (GOOD[:20], "Expected the bytes of a JPEG or PNG file"),
         (GOOD[:60], "Invalid PNG"),
         (jpeg_that_says(8, 10)[:40], "Invalid JPEG"),
