@@ -75,12 +75,27 @@ def photographs(number=4, size=SIZE, seed=1):
     return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
 
 
+def size_of(network):
+    return tuple(network.get_config()["image_size"])
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def embeddings(network, images):
     """What the Keras network gives, rows of length 1."""
-    found = keras.ops.convert_to_numpy(network(np.asarray(images, np.float32), training=False).embedding)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    return unit(keras.ops.convert_to_numpy(network(np.asarray(images, np.float32), training=False).embedding))
 
 
 def spread(rows):
     """The smallest distance between two embeddings, which a comparison must be finer than."""
     return min(np.abs(a - b).max() for i, a in enumerate(rows) for b in rows[:i])
+
+
+def check(network, embed, size=None):
+    """Embeds photographs with a function and with the network, whose embeddings must be the same."""
+    images = photographs(size=size or size_of(network))
+    expected = embeddings(network, images)
+    assert spread(expected) > 1e-3  # or the comparison would say nothing
+    np.testing.assert_allclose(embed(images), expected, atol=1e-5)

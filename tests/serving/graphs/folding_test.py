@@ -10,12 +10,7 @@ from tests.serving import networks
 def norm(channels, **arguments):
     layer = keras.layers.BatchNormalization(epsilon=1e-3, **arguments)
     layer.build((None, 4, 4, channels))
-    return networks.untrained(layer_in_model(layer)).layers[0]
-
-
-def layer_in_model(layer):
-    model = keras.Sequential([layer])
-    return model
+    return networks.untrained(keras.Sequential([layer])).layers[0]
 
 
 @pytest.mark.parametrize("arguments", [{}, {"center": False}, {"scale": False}, {"center": False, "scale": False}])
@@ -30,7 +25,7 @@ def test_a_normalisation_is_one_scale_and_one_offset(arguments):
 def test_so_is_one_of_an_edge(affine):
     layer = EdgeBatchNorm(affine=affine)
     layer.build((1, None, 4, 4, 5))
-    networks.untrained(layer_in_model(layer))
+    networks.untrained(keras.Sequential([layer]))
     x = np.random.default_rng(0).normal(size=(1, 2, 4, 4, 5)).astype("float32")
     scale, offset = folding.scale_and_offset(layer)
     assert scale.shape == offset.shape == (5,)
