@@ -4,7 +4,7 @@
 #   launch/serve.sh runs/search/export
 #   GRPC_PORT=9000 REST_PORT=9001 launch/serve.sh runs/search/export --tensorflow_intra_op_parallelism=2
 # Returns when the models answer. The same command again changes nothing; other settings, or another configuration in
-# the folder, start the container anew. New versions of a model are found by the server itself. To end it:
+# the folder, start the container anew. The server loads new versions of a model by itself. To end it:
 # docker rm -f kdas_tf_serving.
 # Environment: IMAGE, NAME (of the container), ADDRESS (127.0.0.1: this machine only; the server knows no passwords),
 # GRPC_PORT (8500), REST_PORT (8501), WAIT (seconds until the models must answer, 120).
@@ -67,10 +67,10 @@ check_docker() {
 
 # Prints how the container with our name stands: "", "foreign", "stopped", "other" or "same".
 state() {
-  local found
-  found="$(docker container inspect --format "{{.State.Running}} {{index .Config.Labels \"$label\"}}" "$name" \
+  local container
+  container="$(docker container inspect --format "{{.State.Running}} {{index .Config.Labels \"$label\"}}" "$name" \
     2>/dev/null)" || return 0
-  case "$found" in
+  case "$container" in
     *" " | *" <no value>") echo foreign ;;
     "true $settings") echo same ;;
     true*) echo other ;;
@@ -122,7 +122,7 @@ server=(
   "--monitoring_config_file=$mount/monitoring.config"
   "$@"
 )
-container=(
+options=(
   --name "$name"
   --publish "$address:$grpc_port:8500"
   --publish "$address:$rest_port:8501"
@@ -133,7 +133,7 @@ container=(
   --entrypoint tensorflow_model_server # the image's own adds flags for a single model
 )
 settings="$({
-  printf '%s\n' "$image" "${container[@]}" "${server[@]}"
+  printf '%s\n' "$image" "${options[@]}" "${server[@]}"
   cat "$export"/{models,batching,monitoring}.config
 } | cksum | cut -d' ' -f1)"
 case "$(state)" in
@@ -141,7 +141,7 @@ case "$(state)" in
   same) say "$name is running already" ;;
   *)
     docker rm --force "$name" >/dev/null 2>&1 || true
-    docker run --detach --label "$label=$settings" "${container[@]}" "$image" "${server[@]}" >/dev/null ||
+    docker run --detach --label "$label=$settings" "${options[@]}" "$image" "${server[@]}" >/dev/null ||
       fail "docker could not start $image (see above)"
     ;;
 esac

@@ -144,7 +144,7 @@ class Client:
                 f"{rows.shape[1]}: it is another model. Ask for the right one, or embed your gallery again."
             )
         if not np.isfinite(rows).all():
-            raise ServerError(f"{self.server} answered with numbers that are none (NaN or infinite). Export it again.")
+            raise ServerError(f"{self.server} answered with NaN or infinite numbers. Export the model again.")
         return rows.astype(np.float32, copy=False)
 
     def close(self) -> None:

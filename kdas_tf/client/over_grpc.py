@@ -32,7 +32,7 @@ _OPTIONS = (
 
 
 class GrpcTransport:
-    """One server, over gRPC without encryption; many threads may use it.
+    """A server, over gRPC without encryption; many threads may use it.
 
     Args:
         target: "host:port".

@@ -1,7 +1,7 @@
 """Sends images to TensorFlow Serving's REST interface.
 
-TensorFlow Serving's errors (`http_server.cc`): 400 for what is wrong with a request, 404 for an unknown
-model, 429 and 503 for a server that has too much to do, 504 for a deadline; the body is `{"error": ...}`.
+TensorFlow Serving's errors (`http_server.cc`): 400 for a wrong request, 404 for an unknown model, 429 and 503 for a
+server that has too much to do, 504 for a deadline; the body is `{"error": ...}`.
 """
 
 import base64
@@ -21,7 +21,7 @@ _CHUNK = 1 << 16
 
 
 class RestTransport:
-    """One server, over HTTP or HTTPS, as `GrpcTransport`; `url` has what comes before /v1."""
+    """A server, over HTTP or HTTPS, as `GrpcTransport`; `url` is the part of the address before /v1."""
 
     def __init__(self, url: str, *, model: str, version: int | None):
         which = f"/versions/{version}" if version is not None else ""
@@ -46,7 +46,7 @@ class RestTransport:
             raise ServerError(f"answered with what cannot be read ({reason}): is it TensorFlow Serving?") from error
 
     def _post(self, body: bytes, timeout: float) -> tuple[int, bytes]:
-        """Status and body. urllib3 bounds the time between two bytes; here the time of all of them is bounded."""
+        """Gives status and body. urllib3 bounds the time between two bytes; this bounds the time of all of them."""
         end, chunks = time.monotonic() + timeout, []
         limit = urllib3.Timeout(total=timeout)
         response = self._pool.request(

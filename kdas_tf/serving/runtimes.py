@@ -61,7 +61,7 @@ def check(runtimes: Sequence[str]) -> None:
     """Refuses unknown runtimes, and runtimes whose packages are missing, before anything is done.
 
     Raises:
-        UserError: there is such a runtime.
+        UserError: a runtime is refused.
     """
     if isinstance(runtimes, str) or not set(runtimes) <= set(FILES):
         raise UserError(f"Expected runtimes to list some of {', '.join(FILES)}, got {runtimes!r}.")

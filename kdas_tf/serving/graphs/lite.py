@@ -72,7 +72,7 @@ class LiteRunner:
     def __init__(self, path: Path, threads: int | None = None):
         try:
             with warnings.catch_warnings():
-                # The interpreter has moved to the package ai-edge-litert; this one still runs.
+                # The interpreter has moved to the package ai-edge-litert; TensorFlow's still runs.
                 warnings.simplefilter("ignore")
                 # Given a path, it does not check the file's offsets: half a file ends the process.
                 self._interpreter = tf.lite.Interpreter(

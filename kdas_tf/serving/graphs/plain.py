@@ -82,7 +82,7 @@ def _from_pixels(layers: Sequence[keras.layers.Layer], target: Target) -> Callab
 def _sequence(
     layers: Sequence[keras.layers.Layer], target: Target, divisor: Array | None = None
 ) -> Callable[[Map], Map]:
-    """Keras layers that follow one another; a normalisation after a convolution is folded.
+    """Keras layers in sequence; a normalisation after a convolution is folded.
 
     Args:
         layers: of `kdas_tf.models.stem.conv_norm`, where padding is half the kernel, and pools of 3x3 with stride 2.
