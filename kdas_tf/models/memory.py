@@ -11,7 +11,7 @@ _BYTES = 4  # weights and what goes with them are float32
 
 PROGRAM_BYTES = 620_000_000
 GRAPH_BYTES_PER_CELL = 120_000_000
-"""What TensorFlow takes beside a step's tensors, on a CPU: fitted to peaks measured by benchmarks/search_memory.py."""
+"""What TensorFlow takes beside a step's tensors, on a CPU: fitted to peaks of benchmarks/steps/search_memory.py."""
 
 _PASSING = 6
 """Copies of the largest stack that exist while it goes through its normalisation, and back: fitted to the same."""
