@@ -10,8 +10,8 @@ A benchmark is a module that says its cases, and how one case is measured:
     if __name__ == "__main__":
         harness.main(__doc__, lambda arguments: [{"size": "8 64 32 16 4"}], measure, COLUMNS)
 
-Each case is measured in a fresh process, so that its peak memory is its own and no import is counted. Cases take
-turns, round after round, so that a change of the machine's speed meets all of them.
+Each case is measured in a fresh process, so that its peak memory is its own. Cases take turns, round after round, so
+that a change of the machine's speed meets all of them.
 """
 
 import argparse

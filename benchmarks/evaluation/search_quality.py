@@ -53,7 +53,7 @@ def cases(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The searched genotype and random ones."""
     if not (arguments.workdir / "search" / "genotype.json").is_file():
         raise ValueError(f"--workdir: expected a folder in which gin/search.gin has finished, got {arguments.workdir}")
-    common = {"workdir": str(arguments.workdir), "folder": arguments.folder, "flags": arguments.flags}
+    common = {"workdir": str(arguments.workdir), "folder": arguments.folder, "flags": arguments.flag}
     common["epochs"] = 2 if arguments.quick else arguments.epochs
     names = ["searched", *(f"random {number}" for number in range(1 if arguments.quick else arguments.randoms))]
     return [{"genotype": name, **common} for name in names]
@@ -73,7 +73,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="of a search that has finished")
     parser.add_argument("--randoms", type=harness.at_least_1, default=3, help="random genotypes (default: 3)")
     parser.add_argument("--epochs", type=harness.at_least_1, default=10, help="of each training (default: 10)")
-    parser.add_argument("--flags", nargs="*", default=[], help="more flags of the launcher, as those of the search")
+    parser.add_argument(
+        "--flag", action="append", default=[], help="one more of the launcher, as those of the search: --flag=--seed=1"
+    )
 
 
 if __name__ == "__main__":

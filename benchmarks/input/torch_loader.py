@@ -1,6 +1,6 @@
-"""The peer of input_pipeline.py: a PyTorch DataLoader with two workers that reads, augments and normalises JPEG files.
+"""The peer of pipeline.py: a PyTorch DataLoader with two workers that reads, augments and normalises JPEG files.
 
-    PYTHON_WITH_TORCH benchmarks/torch_loader.py FOLDER HEIGHT WIDTH PADDING IDENTITIES IMAGES BATCHES
+    PYTHON_WITH_TORCH benchmarks/input/torch_loader.py FOLDER HEIGHT WIDTH PADDING IDENTITIES IMAGES BATCHES
 
 The transforms are those of torchvision on Pillow images, written out: Resize (bilinear), RandomHorizontalFlip, Pad,
 RandomCrop, ToTensor, Normalize; batches are IDENTITIES x IMAGES. Prints seconds and CPU seconds of the batches as JSON.

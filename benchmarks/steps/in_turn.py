@@ -75,7 +75,7 @@ def cases(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if not (against / "kdas_tf" / "launch.py").is_file():
         raise ValueError(f"--against: expected a checkout of this project, got {against}")
     scale = "tiny" if arguments.quick else arguments.scale
-    common = {"scale": scale, "epochs": 2 if arguments.quick else arguments.epochs, "flags": arguments.flags}
+    common = {"scale": scale, "epochs": 2 if arguments.quick else arguments.epochs, "flags": arguments.flag}
     return [
         {"code": code, "checkout": str(checkout), "workdir": f"{arguments.folder}/{code}".replace(" ", "_"), **common}
         for code, checkout in (("this", harness.ROOT), ("before", against))
@@ -95,7 +95,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", type=Path, required=True, metavar="CHECKOUT", help="folder of the other code")
     parser.add_argument("--scale", choices=("tiny", "laptop"), default="laptop", help="of gin/scale (default: laptop)")
     parser.add_argument("--epochs", type=int, choices=range(2, 17), metavar="2..16", default=4, help="default: 4")
-    parser.add_argument("--flags", nargs="*", default=[], help="more flags of the launcher, for both")
+    parser.add_argument(
+        "--flag", action="append", default=[], help="one more of the launcher, for both: --flag=--seed=1"
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """The peer of train_step.py: a derived network in eager PyTorch, in the plain way of DARTS' and Auto-ReID's code.
 
-    PYTHON_WITH_TORCH benchmarks/torch_student.py GENOTYPE C H W B CELLS [--identities 751] [--repeats 5] [--check FILE]
-        [--operations]
+    PYTHON_WITH_TORCH benchmarks/steps/torch_student.py GENOTYPE C H W B CELLS [--identities 751] [--repeats 5]
+        [--check FILE] [--operations JSON]
 
 GENOTYPE is a genotype.json. The classes are those of DARTS (`operations.py`, `model.py`) and of AutoDL-Projects
 (`PartAwareOp`), on the stem "inet4" and under a BN neck and a classifier. Prints JSON on the last line: parameters,
 median seconds of a training step (cross-entropy, batch-hard triplet, Adam), CPU seconds, and peak memory. --check reads
 weights that train_step.py wrote, in the order of the modules, and adds how far the outputs are from those beside them.
---operations times every operation forward and backward instead, at the sizes of the cells.
+--operations, for candidates.py, times operations forward and backward instead.
 """
 
 import argparse
