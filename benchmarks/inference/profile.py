@@ -189,9 +189,10 @@ def measure(**case: Any) -> list[dict[str, Any]]:
 def cases(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """What the machine reaches, and every network that is an ONNX graph, at every batch."""
     rows: list[dict[str, Any]] = [{"size": "", "": "the machine", "threads": arguments.threads}]
+    batches = speed.BATCHES[:1] if arguments.quick else speed.BATCHES
     for case in speed.cases(arguments):
         if runtime_of(case["runtime"]).onnx:
-            rows += [{**case, "batch": batch, "threads": arguments.threads} for batch in speed.BATCHES]
+            rows += [{**case, "batch": batch, "threads": arguments.threads} for batch in batches]
     return rows
 
 
