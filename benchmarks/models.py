@@ -70,14 +70,14 @@ def student(size: Size, genotype: str, identities: int = MARKET1501) -> Any:
     return Student(load(genotype), identities, **size.network())
 
 
-def optimizers(weight_rate: float = 1e-3, alpha_rate: float = 2e-3) -> tuple[Any, Any]:
+def optimizers(weight_rate: float = 1e-3, alpha_rate: float = 2e-3, **alpha_options: Any) -> tuple[Any, Any]:
     """SGD with momentum for the weights and Adam for the alphas, as the search has them.
 
     The default rates are small: the batch is always the same, and numbers that overflow would take another time.
     """
-    from kdas_tf.training.optimizers import adam, momentum_sgd
+    from kdas_tf.training.optimizers import SGD, Adam
 
-    return momentum_sgd(learning_rate=weight_rate), adam(learning_rate=alpha_rate)
+    return SGD()(learning_rate=weight_rate), Adam(**alpha_options)(learning_rate=alpha_rate)
 
 
 def search_model(network: Any, teacher: Any, identities: int, *, temperature: float = 1.0) -> Any:
@@ -116,11 +116,11 @@ def training_model(
         A `TrainingModel` whose `train_function` is made.
     """
     from kdas_tf.losses.objective import Objective
-    from kdas_tf.training.optimizers import adam
+    from kdas_tf.training.optimizers import Adam
     from kdas_tf.training.steps import TrainingModel
 
     model = TrainingModel(network, teacher, Objective(), num_identities=identities)
-    model.compile(adam(learning_rate=learning_rate), jit_compile=False)
+    model.compile(Adam()(learning_rate=learning_rate), jit_compile=False)
     return _ready(model, temperature)
 
 
@@ -229,15 +229,16 @@ def real_batches(
     from kdas_tf.data.records import relabel
     from kdas_tf.data.splits import half_split
     from kdas_tf.data.transforms import Augmentation
+    from kdas_tf.settings import Sampling
 
     labels = relabel(records)[0]
     arguments: dict[str, Any] = {
         "records": records,
         "labels": labels,
         "image_size": size,
-        "identities_per_batch": shape[0],
-        "images_per_identity": shape[1],
-        "augmentation": Augmentation(padding=padding),
+        "sampling": Sampling(
+            identities_per_batch=shape[0], images_per_identity=shape[1], augmentation=Augmentation(padding=padding)
+        ),
         "epochs": 10_000,
         "cache": ImageCache(records, size, limit=1e9 if kept else 0),
     }

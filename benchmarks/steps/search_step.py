@@ -68,7 +68,7 @@ def measure_ours(size: models.Size, repeats: int, **options: Any) -> dict[str, f
 
         return lambda: run().numpy()  # which waits for the end of the step
 
-    weight_optimizer, alpha_optimizer = models.optimizers(0.1, 0.02)
+    weight_optimizer, alpha_optimizer = models.optimizers(0.1, 0.02, weight_decay=0.0)
     steps = {
         "weight": step(supernet.network_weights, weight_optimizer),
         "alpha": step(supernet.alphas, alpha_optimizer),
