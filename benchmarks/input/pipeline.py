@@ -38,7 +38,10 @@ def render(folder: Path, identities: int) -> None:
     """Writes rendered people as JPEG files of the size of Market-1501's."""
     from kdas_tf.data.embedded import synthetic
 
-    synthetic.write_dataset(folder, train_identities=identities, test_identities=2, image_size=(128, 64), quality=95)
+    synthetic.write_dataset(
+        folder,
+        synthetic.RenderedPeople(train_identities=identities, test_identities=2, image_size=(128, 64), quality=95),
+    )
 
 
 def seconds_of(batches: Iterable[Any], number: int, warm: int = 3) -> tuple[float, float]:
