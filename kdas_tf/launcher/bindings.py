@@ -49,7 +49,10 @@ def parse(
     for binding in gin_params:
         _parse(functools.partial(gin.parse_config, header + binding), f"--gin_param={binding}")
     if "stages" not in gin._CONFIG.get(("", LAUNCH), {}):
-        raise UserError("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
+        raise UserError(
+            "No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.",
+            code="binding",
+        )
     read = _reachable(gin._CONFIG, LAUNCH)  # a flag may take the place of a macro: that one was read all the same
     for binding, value in {**overrides, **_for_stages(stage_arguments or {})}.items():
         line = f"{binding} = {value!r}"
@@ -65,7 +68,7 @@ def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
         readers = [stage.selector for stage in stages if name in inspect.signature(stage.wrapped).parameters]
         if not readers:
             names = ", ".join(stage.selector.split(".")[-2] for stage in stages)
-            raise UserError(f"--{name} is given, but of the stages ({names}) none reads it. Take it out.")
+            raise UserError(f"--{name} is given, but of the stages ({names}) none reads it. Take it out.", code="flag")
         found[f"{_short(readers[0])}.{name}"] = value  # later stages take what the first one has read
     return found
 
@@ -142,7 +145,7 @@ def _check_unread(config: dict, reached: set[Key], own_macros: set[str]) -> None
         scope, selector = key
         if selector == "gin.macro":
             if key not in reached and scope in own_macros:
-                raise UserError(f"Nothing reads the macro {scope}. Correct its name or take it out.")
+                raise UserError(f"Nothing reads the macro {scope}. Correct its name or take it out.", code="binding")
             continue
         names = [f"{scope + '/' if scope else ''}{_short(selector)}.{name}" for name in parameters]
         if key not in reached:
@@ -157,12 +160,15 @@ def _check_required(config: dict, reached: set[Key]) -> None:
             if value is gin.REQUIRED or _is_required_macro(value):
                 flag = {"data_dir": "--data_dir=FOLDER or "}.get((scope or name).lower(), "")
                 binding = scope if selector == "gin.macro" else f"{_short(selector)}.{name}"
-                raise UserError(f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.")
+                raise UserError(
+                    f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.", code="binding"
+                )
             for reference in _references({name: value}):
                 if reference.configurable.selector == "gin.macro" and _key(reference) not in config:
                     raise UserError(
                         f"{_short(selector)}.{name} reads the macro {_key(reference)[0]}, which nothing sets. "
-                        "Correct its name or give it a value."
+                        "Correct its name or give it a value.",
+                        code="binding",
                     )
 
 
