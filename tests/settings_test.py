@@ -8,7 +8,7 @@ from kdas_tf import settings
 from kdas_tf.errors import UserError
 
 JOB = settings.Job(workdir=Path("run"))
-NETWORK = settings.CellNetwork(image_size=(384, 128), channels=32)
+NETWORK = settings.CellSettings(image_size=(384, 128), channels=32)
 SAMPLING = settings.Sampling(identities_per_batch=8, images_per_identity=2)
 FITTING = settings.Fitting(epochs=200, learning_rate=0.1, final_learning_rate=0.001, optimizer=list)
 STABILIZERS, MONITORING = settings.Stabilizers(), settings.Monitoring()
@@ -25,6 +25,8 @@ STABILIZERS, MONITORING = settings.Stabilizers(), settings.Monitoring()
         (NETWORK, "channels", 1, 0),
         (NETWORK, "reductions", (0, 7), (2, 8)),
         (NETWORK, "reductions", (), (2, 2)),
+        (settings.Backbone(), "last_stride", None, 0),
+        (settings.Backbone(), "image_size", (8, 8), (7, 8)),
         (SAMPLING, "identities_per_batch", 1, 0),
         (SAMPLING, "images_per_identity", 1, 0),
         (FITTING, "epochs", 1, 0),
@@ -47,13 +49,15 @@ def test_a_number_out_of_its_range_is_refused_when_the_settings_are_made(given, 
     dataclasses.replace(given, **{field: allowed})
     with pytest.raises(UserError) as caught:
         dataclasses.replace(given, **{field: refused})
-    assert caught.value.code == "range" and f"{type(given).__name__}.{field}" in str(caught.value)
+    binding = f"launch.run.{field}" if given is JOB else f"settings.{type(given).__name__}.{field}"
+    assert caught.value.code == "range" and f"Expected {binding} to be " in str(caught.value)
 
 
 def test_the_line_says_the_range_and_what_came():
     with pytest.raises(UserError) as caught:
         dataclasses.replace(FITTING, label_smoothing=1.0)
-    assert str(caught.value) == "Expected Fitting.label_smoothing to be at least 0 and below 1, got 1.0. Correct it."
+    binding = "settings.Fitting.label_smoothing"
+    assert str(caught.value) == f"Expected {binding} to be at least 0 and below 1, got 1.0. Correct it."
 
 
 def test_the_learning_rate_falls_along_a_cosine():

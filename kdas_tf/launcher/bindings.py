@@ -79,10 +79,10 @@ def _parse(action: Callable[[], Any], source: str) -> None:
     except UserError:
         raise
     except Exception as error:  # gin raises whatever the imported modules and its parser raise
-        message = " ".join(str(error).split()).replace(" In bindings string line", " Line")
-        known = renamed.new_name(f"{message} {source}")
+        message = " ".join(f"{source}: {type(error).__name__}: {error}".split())
+        known = renamed.new_name(message)
         hint = f" {known}: correct the name." if known else ""
-        raise UserError(f"{source}: {type(error).__name__}: {message}{hint}") from error
+        raise UserError(message.replace(" In bindings string line", " Line") + hint, code="binding") from error
 
 
 def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator[str]:
@@ -149,9 +149,14 @@ def _check_unread(config: dict, reached: set[Key], own_macros: set[str]) -> None
             continue
         names = [f"{scope + '/' if scope else ''}{_short(selector)}.{name}" for name in parameters]
         if key not in reached:
-            raise UserError(f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.")
+            raise UserError(
+                f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.",
+                code="binding",
+            )
         if stage_of(gin._REGISTRY[selector].wrapped) and "job" in parameters:
-            raise UserError(f"{_short(selector)}.job is set by the launcher for all stages. Take it out.")
+            raise UserError(
+                f"{_short(selector)}.job is set by the launcher for all stages. Take it out.", code="binding"
+            )
 
 
 def _check_required(config: dict, reached: set[Key]) -> None:
@@ -186,7 +191,7 @@ def _check_types(config: dict, reached: set[Key]) -> None:
             if not _fits(value, hints.get(name, Any)):
                 expected = inspect.formatannotation(inspect.signature(function).parameters[name].annotation)
                 binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
-                raise UserError(f"Expected {binding} to be of type {expected}, got {value!r}.")
+                raise UserError(f"Expected {binding} to be of type {expected}, got {value!r}.", code="type")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -226,7 +231,9 @@ def arguments_of(stage: Stage) -> dict[str, Any]:
     try:
         bound = gin.get_bindings(_selector(stage))
     except UserError as error:
-        raise UserError(f"{stage.name}: {str(error).split('  In call to configurable')[0].strip()}") from error
+        raise UserError(
+            f"{stage.name}: {str(error).split('  In call to configurable')[0].strip()}", code=error.code
+        ) from error
     parameters = list(inspect.signature(stage.run).parameters.values())[1:]
     arguments = {parameter.name: bound.get(parameter.name, parameter.default) for parameter in parameters}
     if stage.check is not None:
@@ -281,7 +288,7 @@ def _resolved(selector: str, scope: str, prefix: str, *, complete: bool) -> Iter
             yield from _described(prefix + name, parameter.default)
         elif complete:
             binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
-            raise UserError(f"A value is required for {binding}. Give --gin_param='{binding}=VALUE'.")
+            raise UserError(f"A value is required for {binding}. Give --gin_param='{binding}=VALUE'.", code="binding")
 
 
 def _described(name: str, value: Any) -> Iterator[tuple[str, str]]:

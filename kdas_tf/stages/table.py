@@ -53,7 +53,8 @@ def check(
     if not 0 <= size_tolerance < math.inf or chosen_seed < 0:
         raise UserError(
             "Expected table.run.size_tolerance and table.run.chosen_seed of at least 0, got "
-            f"{size_tolerance} and {chosen_seed}."
+            f"{size_tolerance} and {chosen_seed}.",
+            code="range",
         )
 
 

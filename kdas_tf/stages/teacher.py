@@ -56,7 +56,7 @@ def make_network(
 def check(*, view: str, **_: Any) -> None:
     """Refuses a view that does not exist."""
     if view not in VIEWS:
-        raise UserError(f"Expected teacher.run.view to be one of {VIEWS}, got {view!r}.")
+        raise UserError(f"Expected teacher.run.view to be one of {VIEWS}, got {view!r}.", code="choice")
 
 
 def plan(
