@@ -7,7 +7,7 @@ import pytest
 
 from tests.build_test import ROOT, imported_names, module_name, prefixes, python_files
 
-FOUNDATION = ("errors", "files", "formats", "schedules", "settings", "operations", "genotype")
+FOUNDATION = ("errors", "files", "formats", "schedules", "settings", "candidates", "genotype")
 ROOMS = (
     "data",
     "space",
