@@ -1,22 +1,37 @@
 """The runs behind the paper's tables: their settings, their plans, and on small data sets in the official formats."""
 
+import contextlib
+import io
 import json
 
 import pytest
 
 from gin import config as gin
 from kdas_tf import genotype, launch
-from kdas_tf.launcher import bindings, running
+from kdas_tf.launcher import bindings
 from kdas_tf.models.networks import derived_parameters
+from kdas_tf.settings import CellSettings
 from kdas_tf.stages import data, evaluate, search, teacher, train
-from tests import ctrl_c
 from tests.data import miniatures
 
 COMMON = ["--gin_file=gin/scale/tiny.gin", "--num_devices=1"]
-SMALL = ["SEARCH_EPOCHS=1", "TRAIN_EPOCHS=1", "TEACHER_IDENTITIES_PER_BATCH=2", "rerank.RerankedDistances.k1=5"]
-SMALL += [f"{stage}.run.identities_per_batch=2" for stage in ("search", "train")]
+SMALL = ["SEARCH_EPOCHS=1", "TRAIN_EPOCHS=1", "TEACHER_IDENTITIES_PER_BATCH=2", "rerank.Reranking.k1=5"]
+SMALL += [f"{stage}/settings.Sampling.identities_per_batch=2" for stage in ("search", "train")]
 
 pytestmark = pytest.mark.usefixtures("as_before")
+
+
+class CtrlC(io.StringIO):
+    """Output at which somebody presses Ctrl-C as soon as a text is printed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text = text
+
+    def write(self, words):
+        if self.text in words:
+            raise KeyboardInterrupt
+        return super().write(words)
 
 
 @pytest.fixture(
@@ -37,17 +52,21 @@ def table(request, tmp_path):
     return [*flags, f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}"], identities
 
 
+def arguments_of(module):
+    return bindings.arguments_of(module.run.stage)
+
+
 @pytest.mark.parametrize("table", ["table2", "table3", "table4"])
 def test_a_table_has_every_number_of_section_4_2_and_re_ranks(table):
     bindings.parse([f"gin/{table}.gin"], [], {}, {"data_dir": "/data"})
-    searched, trained = bindings.bindings_of(search.run), bindings.bindings_of(train.run)
+    searched, taught, trained, evaluated = map(arguments_of, (search, teacher, train, evaluate))
     for arguments, channels in ((searched, 32), (trained, 64)):
-        expected = {"image_size": (384, 128), "channels": channels, "cells": 8, "reductions": (2, 4, 6), "epochs": 200}
-        assert {name: arguments[name] for name in expected} == expected
+        assert arguments["network"] == CellSettings(image_size=(384, 128), channels=channels)
+        assert arguments["network"].cells == 8 and arguments["network"].reductions == (2, 4, 6)
+        assert arguments["fitting"].epochs == 200
         assert [arguments["temperature"](epoch) for epoch in (0, 95, 190)] == [2, 1, 0]
-    assert (trained.get("architecture"), trained.get("pretrained")) == (None, None)
-    assert bindings.bindings_of(teacher.run)["weights"] == "imagenet"
-    assert bindings.bindings_of(evaluate.run)["rerank"] is True
+    assert (trained["architecture"], trained["pretrained"]) == (None, None)
+    assert taught["backbone"].weights == "imagenet" and evaluated["rerank"] is True
 
 
 def test_what_gin_search_has_found_on_market_1501_is_not_searched_again_for_table_2():
@@ -55,7 +74,7 @@ def test_what_gin_search_has_found_on_market_1501_is_not_searched_again_for_tabl
     for files in (["gin/search.gin", "gin/data/market1501.gin", "gin/scale/paper.gin"], ["gin/table2.gin"]):
         gin.clear_config()
         bindings.parse(files, [], {}, {"data_dir": "/data"})
-        settings.append(running.settings_of_all([data.run, teacher.run, search.run], "seed 0"))
+        settings.append([bindings.settings_of(module.run.stage) for module in (data, teacher, search)])
     assert settings[0] == settings[1]
 
 
@@ -104,7 +123,7 @@ def test_table_1_is_stopped_and_continued_at_tiny_scale(tmp_path, capsys):
     flags = ["--gin_file=gin/table1.gin", *COMMON, f"--workdir={tmp_path / 'run'}"]
     flags += ["--gin_param=table.run.rows=['dynamic', 'random', 'train_baseline', 'train_dynamic']"]
     flags += ["--gin_param=table.run.seeds=[0]"]
-    with ctrl_c.pressed_at("train: epoch 1/2"):
+    with contextlib.redirect_stdout(CtrlC("train: epoch 1/2")):
         assert launch.main(flags) == 130
     gin.clear_config()
     capsys.readouterr()
