@@ -124,8 +124,7 @@ def _package(requirement: str) -> str:
 
 
 def read_requirements(root: Path, file: str) -> set[str]:
-    lines = (root / file).read_text().splitlines() if (root / file).exists() else []
-    return {_package(line) for line in lines if re.match(r"[A-Za-z0-9]", line)}
+    return {_package(line) for line in (root / file).read_text().splitlines() if re.match(r"[A-Za-z0-9]", line)}
 
 
 def optional_packages(root: Path) -> set[str]:
