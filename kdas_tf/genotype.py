@@ -91,16 +91,23 @@ class Genotype:
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"Expected a genotype as JSON, got text that does not parse: {error}.") from None
+            raise UserError(
+                f"Expected a genotype as JSON, got text that does not parse: {error}.", code="damaged"
+            ) from None
         if not isinstance(content, dict):
-            raise UserError(f"Expected a JSON object with normal and reduce, got {_short(content)}.")
+            raise UserError(f"Expected a JSON object with normal and reduce, got {_short(content)}.", code="content")
         if content.get("format", FORMAT) != FORMAT:
-            raise UserError(f"Expected format {FORMAT!r}, got {_short(content['format'])}.")
+            raise UserError(f"Expected format {FORMAT!r}, got {_short(content['format'])}.", code="content")
         unknown = sorted(set(content) - set(_KEYS))
         if unknown:
-            raise UserError(f"Unknown key {_short(unknown[0])}; a genotype may have {', '.join(_KEYS)}.")
+            raise UserError(
+                f"Unknown key {_short(unknown[0])}; a genotype may have {', '.join(_KEYS)}.", code="content"
+            )
         if "normal" not in content or "reduce" not in content:
-            raise UserError(f"Expected a genotype with normal and reduce, got only {', '.join(content) or 'nothing'}.")
+            raise UserError(
+                f"Expected a genotype with normal and reduce, got only {', '.join(content) or 'nothing'}.",
+                code="content",
+            )
         return cls(**{key: content[key] for key in ("normal", "reduce", "concat") if key in content})
 
     def _as_dict(self) -> dict[str, Any]:
@@ -245,35 +252,42 @@ def load(name_or_path: str | os.PathLike[str]) -> Genotype:
         return NAMED[str(name_or_path)]
     path = Path(name_or_path)
     if not path.is_file():
-        raise UserError(f"Expected one of {', '.join(NAMED)} or a genotype.json file, got {str(name_or_path)!r}.")
+        raise UserError(
+            f"Expected one of {', '.join(NAMED)} or a genotype.json file, got {str(name_or_path)!r}.", code="choice"
+        )
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            raise UserError(f"Expected a genotype.json of at most {MAX_FILE_BYTES} bytes, this file is larger.")
+            raise UserError(
+                f"Expected a genotype.json of at most {MAX_FILE_BYTES} bytes, this file is larger.", code="damaged"
+            )
         return Genotype.from_json(data.decode("utf-8"))
     except (UserError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}", code=getattr(error, "code", "damaged")) from None
 
 
 def _checked_pairs(cell: str, pairs: Any) -> tuple[Pair, ...]:
     wanted = f"{cell} to be {2 * NODES} pairs (operation, source node), two for each of {NODES} nodes"
     if not isinstance(pairs, (list, tuple)):
-        raise UserError(f"Expected {wanted}, got {_short(pairs)}.")
+        raise UserError(f"Expected {wanted}, got {_short(pairs)}.", code="content")
     if len(pairs) != 2 * NODES:
-        raise UserError(f"Expected {wanted}, got {len(pairs)}.")
+        raise UserError(f"Expected {wanted}, got {len(pairs)}.", code="content")
     for index, pair in enumerate(pairs):
         node = INPUTS + index // 2
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise UserError(f"Expected {wanted}, got {_short(pair)} at position {index}.")
+            raise UserError(f"Expected {wanted}, got {_short(pair)} at position {index}.", code="content")
         operation, source = pair
         if operation not in OPERATIONS:
             known = ", ".join(OPERATIONS)
-            raise UserError(f"Unknown operation {_short(operation)} at {cell} node {node}; known are {known}.")
+            raise UserError(
+                f"Unknown operation {_short(operation)} at {cell} node {node}; known are {known}.", code="content"
+            )
         if not _is_int(source) or not 0 <= source < node:
             raise UserError(
                 f"Expected the source of {operation} at {cell} node {node} to be an earlier node, "
-                f"0 to {node - 1}, got {_short(source)}."
+                f"0 to {node - 1}, got {_short(source)}.",
+                code="content",
             )
     return tuple((str(operation), int(source)) for operation, source in pairs)
 
@@ -282,7 +296,9 @@ def _checked_concat(concat: Any) -> tuple[int, ...]:
     first, last = INPUTS, INPUTS + NODES - 1
     valid = isinstance(concat, (list, tuple, range)) and all(_is_int(node) and first <= node <= last for node in concat)
     if not valid or not concat or list(concat) != sorted(set(concat)):
-        raise UserError(f"Expected concat to be ascending nodes from {first} to {last}, got {_short(concat)}.")
+        raise UserError(
+            f"Expected concat to be ascending nodes from {first} to {last}, got {_short(concat)}.", code="content"
+        )
     return tuple(concat)
 
 
@@ -291,10 +307,10 @@ def _checked_matrix(alpha: Matrix, name: str) -> list[list[float]]:
     try:
         matrix = [[float(value) for value in row] for row in alpha]
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"Expected {wanted}, got {_short(alpha)}.") from None
+        raise UserError(f"Expected {wanted}, got {_short(alpha)}.", code="content") from None
     lengths = sorted({len(row) for row in matrix})
     if len(matrix) != len(EDGES) or lengths != [len(PRIMITIVES)]:
-        raise UserError(f"Expected {wanted}, got {len(matrix)} rows of length {lengths}.")
+        raise UserError(f"Expected {wanted}, got {len(matrix)} rows of length {lengths}.", code="content")
     for edge, row in enumerate(matrix):
         if not all(map(math.isfinite, row)):
             raise UserError(f"Expected {name} to be finite, got {row} on edge {edge}; the search has diverged.")

@@ -176,7 +176,7 @@ def stage_arguments_of(values: flags.FlagValues) -> dict[str, str]:
         if value is not None:
             path = path_of(f"--{name}", value)
             if not fits(path):
-                raise UserError(f"Expected --{name} to be {kind}, but {path} {otherwise}.")
+                raise UserError(f"Expected --{name} to be {kind}, but {path} {otherwise}.", code="flag")
             given[name] = str(path)
     return given
 
@@ -197,7 +197,9 @@ def path_of(flag: str, text: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~somebody who is not there
         shown = text if len(text) < 60 else f"{text[:60]}..."
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"Expected {flag} to be a path that can be used, got {shown!r}: {reason}.") from error
+        raise UserError(
+            f"Expected {flag} to be a path that can be used, got {shown!r}: {reason}.", code="flag"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -228,13 +230,13 @@ def parse_and_run(arguments: Sequence[str]) -> None:
     define_flags(values)
     rest = values(["kdas_tf.launch", *arguments])[1:]
     if rest:
-        raise UserError(f"Expected only flags, got {rest[0]!r}. --help lists them.")
+        raise UserError(f"Expected only flags, got {rest[0]!r}. --help lists them.", code="flag")
     if values["help"].value:
         print(f"{__doc__.splitlines()[0]}\n{values.get_help()}")
         return
     gin_files, gin_params = values["gin_file"].value or [], values["gin_param"].value or []
     if not gin_files:
-        raise UserError("Expected at least one --gin_file. Try --gin_file=gin/search.gin.")
+        raise UserError("Expected at least one --gin_file. Try --gin_file=gin/search.gin.", code="flag")
     with importing():
         with quiet():
             import tensorflow  # noqa: F401

@@ -30,7 +30,9 @@ class LinearTemperature:
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():  # settings.check_range would be a circle of imports
             if not 0 <= value < math.inf:
-                raise UserError(f"Expected LinearTemperature.{name} to be at least 0, got {value!r}. Correct it.")
+                raise UserError(
+                    f"Expected LinearTemperature.{name} to be at least 0, got {value!r}. Correct it.", code="range"
+                )
 
     def __call__(self, epoch: float) -> float:
         """The temperature in an epoch, counted from 0, fractions allowed."""

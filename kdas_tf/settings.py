@@ -46,7 +46,9 @@ def check_range(
                 continue
             small = (least is not None and number < least) or (above is not None and number <= above)
             if small or (below is not None and number >= below) or not math.isfinite(number):
-                raise UserError(f"Expected {_shown(settings)}.{name} to be {expected}, got {value!r}. Correct it.")
+                raise UserError(
+                    f"Expected {_shown(settings)}.{name} to be {expected}, got {value!r}. Correct it.", code="range"
+                )
 
 
 def _shown(settings: Any) -> str:
@@ -114,7 +116,8 @@ class CellSettings:
         if len(positions) < len(self.reductions) or not positions <= set(range(self.cells)):
             raise UserError(
                 f"Expected settings.CellSettings.reductions to be different positions from 0 to {self.cells - 1} (of "
-                f"{self.cells} cells), got {tuple(self.reductions)}. Correct them."
+                f"{self.cells} cells), got {tuple(self.reductions)}. Correct them.",
+                code="range",
             )
 
     def arguments(self) -> dict[str, Any]:

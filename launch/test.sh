@@ -26,7 +26,7 @@ python="$root/.venv/bin/python"
 stage "ruff check" "$python" -m ruff check
 stage "ruff format" "$python" -m ruff format --check
 stage "mypy" "$python" -m mypy
-# Two processes, for the tests are mostly tracing, which is one thread's work; a file's tests stay together, in its
-# order, so that what they share is made once, and long files do not come last. A process that dies fails its test and
-# is not replaced: pytest-xdist waits forever for the tests of one that is.
+# Two processes, because most of a test's time is tracing, the work of one thread. A file's tests stay together and in
+# order, so that they share what they make; long files do not come last. A process that dies fails its test and is not
+# replaced: pytest-xdist waits forever for the tests of a replaced process.
 stage "pytest" "$python" -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --no-loadscope-reorder "$@"

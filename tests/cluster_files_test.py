@@ -5,7 +5,6 @@ Neither SLURM nor a cluster is to be had: `srun` and `scontrol` note what they a
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -97,10 +96,21 @@ def test_a_wrong_start_is_refused_in_one_line(submit, environment, reason):
 
 
 @pytest.fixture(scope="module")
-def job():
-    """The TFJob of the manifest; its other objects by kind."""
-    found = {item["kind"]: item for item in yaml.safe_load_all(MANIFEST.read_text())}
-    return found["TFJob"], found
+def objects():
+    """The objects of the manifest by kind; the TFJob is one of them."""
+    return {item["kind"]: item for item in yaml.safe_load_all(MANIFEST.read_text())}
+
+
+@pytest.fixture(scope="module")
+def worker(objects):
+    """The workers of the TFJob."""
+    return objects["TFJob"]["spec"]["tfReplicaSpecs"]["Worker"]
+
+
+@pytest.fixture(scope="module")
+def container(worker):
+    (only,) = worker["template"]["spec"]["containers"]
+    return only
 
 
 def test_the_script_and_the_job_know_the_launchers_exit_code():
@@ -109,9 +119,7 @@ def test_the_script_and_the_job_know_the_launchers_exit_code():
 
 
 @pytest.mark.parametrize(("code", "given"), [(0, 0), (2, 2), (launch.STOPPED, 138), (137, 137)])
-def test_a_pod_gives_on_what_the_policy_exit_code_understands(job, tmp_path, code, given):
-    worker = job[0]["spec"]["tfReplicaSpecs"]["Worker"]
-    (container,) = worker["template"]["spec"]["containers"]
+def test_a_pod_gives_on_what_the_policy_exit_code_understands(worker, container, tmp_path, code, given):
     assert (worker["restartPolicy"], container["name"]) == ("ExitCode", "tensorflow")
     executable(tmp_path / "python", f'#!/bin/bash\necho "$*"\nexit {code}\n')
     settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -122,42 +130,35 @@ def test_a_pod_gives_on_what_the_policy_exit_code_understands(job, tmp_path, cod
 
 
 @pytest.mark.parametrize("begin", ["sleep 1; kill -TERM $PPID", "kill -TERM $PPID"], ids=["late", "at once"])
-def test_sigterm_to_a_pod_reaches_the_launcher_which_is_waited_for(job, tmp_path, begin):
-    (container,) = job[0]["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
+def test_sigterm_to_a_pod_reaches_the_launcher_which_is_waited_for(container, tmp_path, begin):
     script = f"#!/bin/bash\ntrap 'sleep 0.3; exit 75' TERM\n{begin}\nwhile :; do sleep 0.1; done\n"
     executable(tmp_path / "python", script)
     # The pod's bash waits before every command, so that "at once" is before it knows its child's number.
     (tmp_path / "slowly").write_text("[[ $0 != worker ]] || trap 'sleep 0.2' DEBUG\n")
     settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BASH_ENV": str(tmp_path / "slowly")}
-    assert run_and_leave_nothing(container["command"], settings) == 138
-
-
-def run_and_leave_nothing(command, settings):
-    """The exit code of a command, whose processes are ended where it takes too long."""
-    with subprocess.Popen(command, env=settings, start_new_session=True) as process:
+    with subprocess.Popen(container["command"], env=settings, start_new_session=True) as process:
         try:
-            return process.wait(20)
+            assert process.wait(20) == 138
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_pods_share_a_volume_and_let_in_one_another_only(job):
-    tf_job, objects = job
-    pod = tf_job["spec"]["tfReplicaSpecs"]["Worker"]["template"]
-    (container,) = pod["spec"]["containers"]
-    labels = pod["metadata"]["labels"]
-    policy = objects["NetworkPolicy"]["spec"]
+def test_pods_let_in_one_another_only(objects, worker, container):
+    pod = worker["template"]
+    labels, policy = pod["metadata"]["labels"], objects["NetworkPolicy"]["spec"]
     assert policy["podSelector"]["matchLabels"] == labels
     assert policy["ingress"] == [{"from": [{"podSelector": {"matchLabels": labels}}]}]
-    claims = [v["persistentVolumeClaim"]["claimName"] for v in pod["spec"]["volumes"] if "persistentVolumeClaim" in v]
-    assert claims == [objects["PersistentVolumeClaim"]["metadata"]["name"]]
-    assert objects["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
-    paths = [mount["mountPath"] for mount in container["volumeMounts"]]
-    for flag in ("data_dir", "workdir"):
-        (value,) = [a.split("=", 1)[1] for a in container["args"] if a.startswith(f"--{flag}=")]
-        assert value.startswith(f"{paths[0]}/")
-    for file in re.findall(r"--gin_file=(\S+)", " ".join(container["args"])):
-        assert (ROOT / file).is_file()
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+
+
+def test_pods_share_the_volume_that_holds_data_and_results(objects, worker, container):
+    volumes = worker["template"]["spec"]["volumes"]
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+    assert claims == [objects["PersistentVolumeClaim"]["metadata"]["name"]]
+    assert objects["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+    flags = [flag.removeprefix("--").split("=", 1) for flag in container["args"]]
+    shared = container["volumeMounts"][0]["mountPath"]
+    assert all(dict(flags)[name].startswith(f"{shared}/") for name in ("data_dir", "workdir"))
+    assert all((ROOT / value).is_file() for name, value in flags if name == "gin_file")

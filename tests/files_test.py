@@ -9,13 +9,12 @@ def test_a_file_appears_when_its_block_ends(tmp_path):
     path = tmp_path / "a.weights.h5"
     with files.replacing(path) as partial:
         partial.write_text("new")
-        assert not path.exists()
-        assert partial.name.endswith(".weights.h5")
+        assert partial.name.endswith(".weights.h5") and not path.exists()
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failure_keeps_what_was_there_before_and_leaves_nothing_else(tmp_path):
+def test_a_failure_keeps_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(RuntimeError), files.replacing(path) as partial:

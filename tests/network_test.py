@@ -16,10 +16,10 @@ from tests.build_test import ROOT
 # Numbers of the system calls connect, sendto, sendmsg, sendmmsg and listen.
 CALLS = {"x86_64": (42, 44, 46, 307, 50), "aarch64": (203, 206, 211, 269, 201)}
 
-# Sets the filter (seccomp) for itself and all it starts, then runs a module. Numbers: linux/{prctl,seccomp,filter}.h.
+# Sets the filter (seccomp) for itself and all it starts, then runs code. Numbers: linux/{prctl,seccomp,filter}.h.
 FILTERED = """
-import ctypes, json, runpy, struct, sys
-calls, module, *arguments = json.loads(sys.argv[1]), *sys.argv[2:]
+import ctypes, json, struct, sys
+calls, text, *sys.argv[1:] = json.loads(sys.argv[1]), *sys.argv[2:]
 rules = [(0x20, 0, 0, 0)]  # loads the number of the call
 rules += [(0x15, len(calls) - number, 0, call) for number, call in enumerate(calls)]  # if it is this one, to the last
 rules += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x80000000)]  # allows; ends the process
@@ -29,31 +29,25 @@ class Program(ctypes.Structure):
 program, prctl = Program(len(rules), ctypes.addressof(code)), ctypes.CDLL(None, use_errno=True).prctl
 if prctl(38, 1, 0, 0, 0) or prctl(22, 2, ctypes.byref(program), 0, 0):
     sys.exit(99)
-sys.argv = [module, *arguments]
-if module.endswith(")"):
-    exec(module)
-else:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+exec(text)
 """
 
 
-def without_network(module, *arguments):
-    """Runs a module, or a line of code, that must not talk to anybody."""
+def without_network(code, *arguments):
+    """Runs code that must not talk to anybody."""
     if sys.platform != "linux" or platform.machine() not in CALLS:
         pytest.skip("the filter is written for Linux on x86-64 and ARM64")
     calls = json.dumps(CALLS[platform.machine()])
-    command = [sys.executable, "-c", FILTERED, calls, module, *arguments]
+    command = [sys.executable, "-c", FILTERED, calls, code, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 99:
         pytest.skip("this process may not set a filter")
     return done
 
 
-@pytest.mark.parametrize(
-    "attempt", ["socket.create_connection(('127.0.0.1', 9))", "socket.getaddrinfo('example.org', 80)"]
-)
+@pytest.mark.parametrize("attempt", ["create_connection(('127.0.0.1', 9))", "getaddrinfo('example.org', 80)"])
 def test_the_filter_ends_what_talks_to_somebody(attempt):
-    assert without_network(f"__import__('socket').{attempt.removeprefix('socket.')}").returncode == -signal.SIGSYS
+    assert without_network(f"import socket; socket.{attempt}").returncode == -signal.SIGSYS
     assert without_network("print('alive')").stdout == "alive\n"
 
 
@@ -78,7 +72,8 @@ BACKBONE_ARGUMENTS = {'alpha': 0.25}
 @pytest.mark.slow
 def test_the_first_stages_of_the_main_job_talk_to_nobody(tmp_path):
     (tmp_path / "first.gin").write_text(FIRST_STAGES)
-    done = without_network("kdas_tf.launch", f"--gin_file={tmp_path / 'first.gin'}", f"--workdir={tmp_path / 'run'}")
+    launch = "from kdas_tf import launch; sys.exit(launch.main(sys.argv[1:]))"
+    done = without_network(launch, f"--gin_file={tmp_path / 'first.gin'}", f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "teacher" / "teacher.json").exists()
 

@@ -58,7 +58,7 @@ def read(root: str | os.PathLike, *, held_out: float = 0.1) -> ClassData:
         UserError: there are no class folders, only one, an empty one, or one in `val` that is not in `train`.
     """
     if not 0.0 < held_out < 1.0:
-        raise UserError(f"Expected held_out between 0 and 1, but got {held_out}. Correct it.")
+        raise UserError(f"Expected held_out between 0 and 1, but got {held_out}. Correct it.", code="range")
     folder = layouts.existing_folder(root)
     hint = layouts.look_alike(folder)
     if hint:
@@ -68,7 +68,8 @@ def read(root: str | os.PathLike, *, held_out: float = 0.1) -> ClassData:
     if len(names) < 2:
         raise UserError(
             f"Expected at least two class folders in {train_folder}, but found only {', '.join(names)}. "
-            "Give the folder that holds all class folders."
+            "Give the folder that holds all class folders.",
+            code="content",
         )
     classes = tuple(names)
     if train_folder != folder and (folder / VAL).is_dir():
@@ -173,7 +174,8 @@ def _names_by_class(folder: Path) -> dict[str, list[str]]:
         came = f"{len(entries):,} files ({layouts.some_of(entries)})" if entries else "an empty folder"
         raise UserError(
             f"Expected one folder of images per class in {folder}, but found {came}. Sort the images into a folder "
-            "for each class."
+            "for each class.",
+            code="content",
         )
     empty = [name for name, of_class in names.items() if not of_class]
     if empty:

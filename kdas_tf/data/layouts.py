@@ -93,7 +93,8 @@ def find(root: str | os.PathLike, layout: Layout) -> Path:
         )
     raise UserError(
         f"Expected {layout.expected} in {folder}, but found {_what_is_there(folder, layout)}. "
-        f"{_what_to_do(folder, layout)}"
+        f"{_what_to_do(folder, layout)}",
+        code="content",
     )
 
 

@@ -34,12 +34,14 @@ def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequen
     except (*DAMAGE, MemoryError) as error:  # a few bytes can claim to hold terabytes
         raise UserError(
             f"Expected {path} to be an .npz file with `images` and `logits`, but it cannot be read: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            code="damaged",
         ) from error
     if logits.shape != (len(names), len(columns)) or not np.isfinite(logits).all():
         raise UserError(
             f"Expected {path} to hold finite logits [{len(names)} images, {len(columns)} identities], "
-            f"got shape {logits.shape}{'' if np.isfinite(logits).all() else ' with values that are not finite'}."
+            f"got shape {logits.shape}{'' if np.isfinite(logits).all() else ' with values that are not finite'}.",
+            code="content",
         )
     row, column = {n: i for i, n in enumerate(names)}, {n: i for i, n in enumerate(columns)}
     missing = [name for name in image_names if name not in row]
@@ -48,6 +50,7 @@ def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequen
         raise UserError(
             f"{path} must cover every training image and identity, but lacks {len(missing)} images"
             f"{f', the first {missing[0]}' if missing else ''}, and {len(missing_identities)} identities"
-            f"{f', the first {missing_identities[0]}' if missing_identities else ''}."
+            f"{f', the first {missing_identities[0]}' if missing_identities else ''}.",
+            code="fit",
         )
     return logits[[row[name] for name in image_names]][:, [column[identity] for identity in identities]]

@@ -60,7 +60,8 @@ def read(
         reasons = counts.count_reasons(skipped) or "the folder is empty"
         raise UserError(
             f"Expected images named like 0002_c1s1_000451_03.jpg in {folder / TRAIN}, but none can be used "
-            f"({reasons}). Unpack the data set again or rename the images."
+            f"({reasons}). Unpack the data set again or rename the images.",
+            code="content",
         )
     query, query_skipped = _read_split(folder / QUERY, keep_distractors=False)
     gallery, gallery_skipped = _read_split(folder / GALLERY, keep_distractors=True)

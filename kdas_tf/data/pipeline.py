@@ -244,7 +244,8 @@ def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
         raise UserError(
             f"Expected {len(paths)} readable images, as when they were verified, but {len(damaged)} no longer are; the "
             f"first, {damaged[0][0]}: {damaged[0][1]}. Restore them; or, to leave them out, delete the folders of the "
-            "stages and run them again."
+            "stages and run them again.",
+            code="damaged",
         ) from error
 
 

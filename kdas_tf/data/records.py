@@ -76,5 +76,6 @@ def load(path: str | os.PathLike) -> ReIDData:
     except files.DAMAGE as error:
         raise UserError(
             f"Expected the index of a data set in {path}, which the data stage writes, but it cannot be read "
-            f"({type(error).__name__}: {error}). Delete the folder {Path(path).parent} and run the data stage again."
+            f"({type(error).__name__}: {error}). Delete the folder {Path(path).parent} and run the data stage again.",
+            code="damaged",
         ) from error

@@ -50,7 +50,8 @@ class BalancedSampler:
         if len(counts) < identities_per_batch:
             raise UserError(
                 f"Expected at least identities_per_batch = {identities_per_batch} identities, but the images show "
-                f"{len(counts)}. Lower identities_per_batch or add identities."
+                f"{len(counts)}. Lower identities_per_batch or add identities.",
+                code="fit",
             )
         self._counts, self._starts = counts, np.cumsum(counts) - counts
         self._order_of: tuple[int, npt.NDArray[np.int64]] | None = None

@@ -128,7 +128,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.padding < 0 or int(self.padding) != self.padding:
-            raise UserError(f"Expected padding in whole pixels, at least 0, but got {self.padding}. Correct it.")
+            raise UserError(
+                f"Expected padding in whole pixels, at least 0, but got {self.padding}. Correct it.", code="range"
+            )
         if self.padding_fill not in ("zero", "mean"):
             raise UserError(
                 f"Expected padding_fill 'zero' or 'mean', but got {self.padding_fill!r}. Choose one of them."

@@ -45,7 +45,8 @@ def drop_damaged(
         if records and not kept:
             raise UserError(
                 f"Expected images in the {split} split of {data.name}, but every one of its {len(records)} is damaged; "
-                f"the first, {records[0].path}: {damages[records[0].path]}. Get the data set again."
+                f"the first, {records[0].path}: {damages[records[0].path]}. Get the data set again.",
+                code="damaged",
             )
         return kept
 
@@ -93,7 +94,8 @@ def keep_trainable(
         raise UserError(
             f"Expected at least identities_per_batch = {identities_per_batch} identities with two or more training "
             f"images, but there are {identities} (and {len(skipped)} with one image). Lower identities_per_batch to "
-            f"{identities} or less, or add images."
+            f"{identities} or less, or add images.",
+            code="fit",
         )
     return kept, skipped
 

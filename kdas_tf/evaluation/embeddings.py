@@ -39,7 +39,8 @@ class Embeddings:
         if self.features.ndim != 2 or not self.features.shape[1] or self.features.dtype.kind != "f":
             raise UserError(
                 f"Expected {self.name} features [images, D] of floating-point numbers, got an array of shape "
-                f"{self.features.shape} and type {self.features.dtype}."
+                f"{self.features.shape} and type {self.features.dtype}.",
+                code="content",
             )
         count = len(self.features)
         for field in ("identities", "cameras"):
@@ -47,7 +48,8 @@ class Embeddings:
             if values.shape != (count,) or (values.dtype.kind not in "iu" and count):
                 raise UserError(
                     f"Expected one integer for each of {count} {self.name} features as its {field}, got an array of "
-                    f"shape {values.shape} and type {values.dtype}."
+                    f"shape {values.shape} and type {values.dtype}.",
+                    code="content",
                 )
             object.__setattr__(self, field, values.astype(np.int64))
         for first in range(0, count, _BLOCK):
@@ -55,7 +57,8 @@ class Embeddings:
             if len(bad):
                 raise UserError(
                     f"Expected finite {self.name} features, got NaN or infinity in row {first + bad[0]} of {count}. "
-                    "The network has diverged, or the file is damaged."
+                    "The network has diverged, or the file is damaged.",
+                    code="content",
                 )
 
     def __len__(self) -> int:
@@ -86,7 +89,9 @@ def load(path: str | os.PathLike) -> tuple[Embeddings, Embeddings]:
     if not path.is_file():
         raise UserError(f"{expected} there is {'only a folder' if path.is_dir() else 'no such file'}. Check the path.")
     if not zipfile.is_zipfile(path):
-        raise UserError(f"{expected} it is another kind of file, or was cut off. Write it again with numpy.savez.")
+        raise UserError(
+            f"{expected} it is another kind of file, or was cut off. Write it again with numpy.savez.", code="damaged"
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in ARRAYS if name not in file.files]
@@ -95,9 +100,13 @@ def load(path: str | os.PathLike) -> tuple[Embeddings, Embeddings]:
     except Exception as error:  # a damaged file may raise anything, from zlib.error to tokenize.TokenError
         raise UserError(
             f"{expected} it cannot be read ({type(error).__name__}: {' '.join(str(error).split())}). "
-            "Write it again with numpy.savez, without objects."
+            "Write it again with numpy.savez, without objects.",
+            code="damaged",
         ) from error
     if missing:
-        raise UserError(f"{expected} it lacks {', '.join(missing)}; it has {', '.join(held[:8]) or 'none'}. Add them.")
+        raise UserError(
+            f"{expected} it lacks {', '.join(missing)}; it has {', '.join(held[:8]) or 'none'}. Add them.",
+            code="content",
+        )
     query, gallery = arrays[:3], arrays[3:]
     return Embeddings(*query), Embeddings(gallery[0], gallery[1], gallery[2], "gallery")

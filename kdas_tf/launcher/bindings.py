@@ -49,7 +49,10 @@ def parse(
     for binding in gin_params:
         _parse(functools.partial(gin.parse_config, header + binding), f"--gin_param={binding}")
     if "stages" not in gin._CONFIG.get(("", LAUNCH), {}):
-        raise UserError("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
+        raise UserError(
+            "No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.",
+            code="binding",
+        )
     read = _reachable(gin._CONFIG, LAUNCH)  # a flag may take the place of a macro: that one was read all the same
     for binding, value in {**overrides, **_for_stages(stage_arguments or {})}.items():
         line = f"{binding} = {value!r}"
@@ -65,7 +68,7 @@ def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
         readers = [stage.selector for stage in stages if name in inspect.signature(stage.wrapped).parameters]
         if not readers:
             names = ", ".join(stage.selector.split(".")[-2] for stage in stages)
-            raise UserError(f"--{name} is given, but of the stages ({names}) none reads it. Take it out.")
+            raise UserError(f"--{name} is given, but of the stages ({names}) none reads it. Take it out.", code="flag")
         found[f"{_short(readers[0])}.{name}"] = value  # later stages take what the first one has read
     return found
 
@@ -76,10 +79,10 @@ def _parse(action: Callable[[], Any], source: str) -> None:
     except UserError:
         raise
     except Exception as error:  # gin raises whatever the imported modules and its parser raise
-        message = " ".join(str(error).split()).replace(" In bindings string line", " Line")
-        known = renamed.new_name(f"{message} {source}")
+        message = " ".join(f"{source}: {type(error).__name__}: {error}".split())
+        known = renamed.new_name(message)
         hint = f" {known}: correct the name." if known else ""
-        raise UserError(f"{source}: {type(error).__name__}: {message}{hint}") from error
+        raise UserError(message.replace(" In bindings string line", " Line") + hint, code="binding") from error
 
 
 def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator[str]:
@@ -142,13 +145,18 @@ def _check_unread(config: dict, reached: set[Key], own_macros: set[str]) -> None
         scope, selector = key
         if selector == "gin.macro":
             if key not in reached and scope in own_macros:
-                raise UserError(f"Nothing reads the macro {scope}. Correct its name or take it out.")
+                raise UserError(f"Nothing reads the macro {scope}. Correct its name or take it out.", code="binding")
             continue
         names = [f"{scope + '/' if scope else ''}{_short(selector)}.{name}" for name in parameters]
         if key not in reached:
-            raise UserError(f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.")
+            raise UserError(
+                f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.",
+                code="binding",
+            )
         if stage_of(gin._REGISTRY[selector].wrapped) and "job" in parameters:
-            raise UserError(f"{_short(selector)}.job is set by the launcher for all stages. Take it out.")
+            raise UserError(
+                f"{_short(selector)}.job is set by the launcher for all stages. Take it out.", code="binding"
+            )
 
 
 def _check_required(config: dict, reached: set[Key]) -> None:
@@ -157,12 +165,15 @@ def _check_required(config: dict, reached: set[Key]) -> None:
             if value is gin.REQUIRED or _is_required_macro(value):
                 flag = {"data_dir": "--data_dir=FOLDER or "}.get((scope or name).lower(), "")
                 binding = scope if selector == "gin.macro" else f"{_short(selector)}.{name}"
-                raise UserError(f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.")
+                raise UserError(
+                    f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.", code="binding"
+                )
             for reference in _references({name: value}):
                 if reference.configurable.selector == "gin.macro" and _key(reference) not in config:
                     raise UserError(
                         f"{_short(selector)}.{name} reads the macro {_key(reference)[0]}, which nothing sets. "
-                        "Correct its name or give it a value."
+                        "Correct its name or give it a value.",
+                        code="binding",
                     )
 
 
@@ -180,7 +191,7 @@ def _check_types(config: dict, reached: set[Key]) -> None:
             if not _fits(value, hints.get(name, Any)):
                 expected = inspect.formatannotation(inspect.signature(function).parameters[name].annotation)
                 binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
-                raise UserError(f"Expected {binding} to be of type {expected}, got {value!r}.")
+                raise UserError(f"Expected {binding} to be of type {expected}, got {value!r}.", code="type")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -220,7 +231,9 @@ def arguments_of(stage: Stage) -> dict[str, Any]:
     try:
         bound = gin.get_bindings(_selector(stage))
     except UserError as error:
-        raise UserError(f"{stage.name}: {str(error).split('  In call to configurable')[0].strip()}") from error
+        raise UserError(
+            f"{stage.name}: {str(error).split('  In call to configurable')[0].strip()}", code=error.code
+        ) from error
     parameters = list(inspect.signature(stage.run).parameters.values())[1:]
     arguments = {parameter.name: bound.get(parameter.name, parameter.default) for parameter in parameters}
     if stage.check is not None:
@@ -275,7 +288,7 @@ def _resolved(selector: str, scope: str, prefix: str, *, complete: bool) -> Iter
             yield from _described(prefix + name, parameter.default)
         elif complete:
             binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
-            raise UserError(f"A value is required for {binding}. Give --gin_param='{binding}=VALUE'.")
+            raise UserError(f"A value is required for {binding}. Give --gin_param='{binding}=VALUE'.", code="binding")
 
 
 def _described(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -42,7 +42,8 @@ class Objective:
         if min(numbers) < 0 or self.student_floor <= 0:
             raise UserError(
                 "Expected weights and margin >= 0 and student_floor > 0 in the objective, got "
-                f"distillation_weight, triplet_weight, margin = {numbers}, student_floor = {self.student_floor}."
+                f"distillation_weight, triplet_weight, margin = {numbers}, student_floor = {self.student_floor}.",
+                code="range",
             )
 
     def __call__(self, *, targets, logits, temperature, features, labels, replicas: int = 1) -> Terms:

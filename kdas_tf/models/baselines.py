@@ -68,7 +68,8 @@ def make(
     if architecture not in genotype.NAMED and not Path(architecture).is_file():
         raise UserError(
             f"Expected an architecture to be one of {', '.join(NAMES)}, a genotype.json file, or {TEACHER}NAME with "
-            f"the name of a backbone of keras.applications, got {architecture!r}."
+            f"the name of a backbone of keras.applications, got {architecture!r}.",
+            code="choice",
         )
     return Student(
         genotype.load(architecture),
@@ -93,6 +94,7 @@ def check(architecture: str) -> None:
     if not Path(architecture).is_file():
         raise UserError(
             f"Expected an architecture to be one of {', '.join(NAMES)}, a genotype.json file, or {TEACHER}NAME with "
-            f"the name of a backbone of keras.applications, got {architecture!r}."
+            f"the name of a backbone of keras.applications, got {architecture!r}.",
+            code="choice",
         )
     genotype.load(architecture)

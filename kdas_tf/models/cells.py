@@ -243,7 +243,8 @@ def cell_plan(cells: int, reductions: Sequence[int], channels: int) -> list[dict
     if cells < 1 or len(set(reductions)) != len(reductions) or any(not 0 <= r < cells for r in reductions):
         raise UserError(
             "Expected at least one cell and reductions as distinct positions from 0 to cells - 1, "
-            f"got cells={cells}, reductions={tuple(reductions)}."
+            f"got cells={cells}, reductions={tuple(reductions)}.",
+            code="range",
         )
     plan = []
     for i in range(cells):

@@ -58,7 +58,7 @@ class CellNetwork(keras.Model):
                 f"each, got channels={channels}, image_size={tuple(image_size)}."
             )
         if stem not in STEMS:
-            raise UserError(f"Expected stem to be one of {', '.join(STEMS)}, got {stem!r}.")
+            raise UserError(f"Expected stem to be one of {', '.join(STEMS)}, got {stem!r}.", code="choice")
         self.num_identities = num_identities
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.channels = channels

@@ -50,7 +50,8 @@ def describe(folder: str | os.PathLike) -> dict[str, Any]:
     except files.DAMAGE as error:
         raise UserError(
             f"Expected a trained network in {folder}, with {INDEX} and {WEIGHTS}, but {path} cannot be read "
-            f"({type(error).__name__}: {error})."
+            f"({type(error).__name__}: {error}).",
+            code="damaged",
         ) from error
 
 
@@ -62,7 +63,9 @@ def load(folder: str | os.PathLike) -> keras.Model:
     """
     content = describe(folder)
     if content["kind"] not in KINDS:
-        raise UserError(f"Expected the network in {folder} to be one of {', '.join(KINDS)}, got {content['kind']!r}.")
+        raise UserError(
+            f"Expected the network in {folder} to be one of {', '.join(KINDS)}, got {content['kind']!r}.", code="choice"
+        )
     try:
         network = KINDS[content["kind"]](**content["config"])
         network.load_weights(Path(folder) / WEIGHTS)
@@ -70,5 +73,6 @@ def load(folder: str | os.PathLike) -> keras.Model:
     except files.DAMAGE as error:
         raise UserError(
             f"The network in {folder} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:300]}). "
-            "Run the stage that made it again."
+            "Run the stage that made it again.",
+            code="damaged",
         ) from error

@@ -68,7 +68,8 @@ class Teacher(keras.Model):
         known = backbones()
         if backbone not in known:
             raise UserError(
-                f"Expected a backbone of keras.applications ({', '.join(sorted(known))}), got {backbone!r}."
+                f"Expected a backbone of keras.applications ({', '.join(sorted(known))}), got {backbone!r}.",
+                code="choice",
             )
         constructor, self.preprocess = known[backbone]
         made = _make_backbone(constructor, weights, image_size, self.config["backbone_arguments"])
@@ -92,7 +93,9 @@ def _make_backbone(constructor, weights, image_size, arguments) -> keras.Model:
     """Builds the backbone and loads its weights, with errors for people."""
     path = None if weights in (None, "imagenet") else Path(str(weights))
     if path is not None and not path.is_file():
-        raise UserError(f'Expected weights to be "imagenet", a file or None, but there is no file {path}.')
+        raise UserError(
+            f'Expected weights to be "imagenet", a file or None, but there is no file {path}.', code="missing"
+        )
     try:
         backbone = constructor(
             include_top=False,
@@ -117,7 +120,8 @@ def _make_backbone(constructor, weights, image_size, arguments) -> keras.Model:
                 backbone.load_weights(path)
         except DAMAGE as error:
             raise UserError(
-                f"The weights in {path} do not fit {constructor.__name__} without top: {_first_line(error)}"
+                f"The weights in {path} do not fit {constructor.__name__} without top: {_first_line(error)}",
+                code="damaged",
             ) from error
     return backbone
 

@@ -44,7 +44,8 @@ def start_from(network: keras.Model, folder: str | os.PathLike) -> int:
             )
         raise UserError(
             f"The network in {folder} is not of the same architecture{because}.{first} Give one that was trained with "
-            "the same genotype, channels, cells and reductions."
+            "the same genotype, channels, cells and reductions.",
+            code="fit",
         )
     for target, value in zip(ours, theirs, strict=True):
         target.assign(value)

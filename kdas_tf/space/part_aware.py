@@ -44,7 +44,8 @@ class PartAware(Operation):
         if height < self.parts:
             raise UserError(
                 f"part_aware cuts its input into {self.parts} strips and needs as many rows, got {height}. "
-                "Use taller images or fewer reduction cells."
+                "Use taller images or fewer reduction cells.",
+                code="fit",
             )
         bounds = [int(i * height / self.parts) for i in range(self.parts + 1)]
         # membership[row, part] is 1 where a row belongs to a part: pooling and spreading are products with it.

@@ -24,7 +24,8 @@ def check_partial_channels(parts: int, channels: int) -> None:
     if parts != 1 and not (divides and channels // parts >= 3):
         raise UserError(
             "Expected partial_channels to divide the channels of the supernet into parts of at least 3, "
-            f"got partial_channels={parts} for {channels} channels."
+            f"got partial_channels={parts} for {channels} channels.",
+            code="fit",
         )
 
 

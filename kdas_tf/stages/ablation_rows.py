@@ -110,7 +110,8 @@ def make_rows(
     if chosen not in search_temperatures:
         raise UserError(
             f"Expected table.run.chosen to name one of search_temperatures, {', '.join(search_temperatures)}, got "
-            f"{chosen!r}."
+            f"{chosen!r}.",
+            code="choice",
         )
     rows = [AblationRow(TEACHER, _title(TEACHER), "teacher")]
     rows += [

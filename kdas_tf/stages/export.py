@@ -92,7 +92,8 @@ def run(
     if min(compared, max_pixels, calibrated) < 1 or (judged or 0) < 0:
         raise UserError(
             "Expected compared, max_pixels and calibrated of at least 1 and judged of at least 0, "
-            f"got {compared}, {max_pixels}, {calibrated} and {judged}."
+            f"got {compared}, {max_pixels}, {calibrated} and {judged}.",
+            code="range",
         )
     folder = _network_folder(workdir, model)
     content: dict[str, Any] = {"name": name, "weights": hash_files(folder / saved.WEIGHTS), "max_pixels": max_pixels}

@@ -38,9 +38,11 @@ SOURCES = ("folder", "tfds")
 def check(*, source: str, batch_size: int, architecture: str | None, **_: Any) -> None:
     """Refuses arguments that cannot work."""
     if source not in SOURCES:
-        raise UserError(f"Expected pretrain.run.source to be one of {', '.join(SOURCES)}, got {source!r}.")
+        raise UserError(
+            f"Expected pretrain.run.source to be one of {', '.join(SOURCES)}, got {source!r}.", code="choice"
+        )
     if batch_size < 1:
-        raise UserError(f"Expected pretrain.run.batch_size of at least 1, got {batch_size}.")
+        raise UserError(f"Expected pretrain.run.batch_size of at least 1, got {batch_size}.", code="range")
     if architecture is not None:
         baselines.check(architecture)
 

@@ -136,7 +136,8 @@ def _own_network(workdir: Path) -> Path:
             return workdir / stage
     raise UserError(
         f"Nothing to evaluate: {workdir} holds no trained network. Give --model=FOLDER of a stage or of a SavedModel, "
-        "--embeddings=FILE, or the --workdir of a finished run."
+        "--embeddings=FILE, or the --workdir of a finished run.",
+        code="missing",
     )
 
 
@@ -151,7 +152,8 @@ def _open_saved_model(folder: Path, image_size: tuple[int, int] | None) -> Judge
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"Expected a SavedModel with the signature serving_default in {folder}, but it cannot be loaded "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}).",
+            code="damaged",
         ) from error
 
     def network(images: np.ndarray) -> Any:
@@ -164,7 +166,7 @@ def _open_saved_model(folder: Path, image_size: tuple[int, int] | None) -> Judge
 def _open_file(path: Path, image_size: tuple[int, int] | None) -> Judged:
     """An exported file, which knows its size of images."""
     if not path.is_file():
-        raise UserError(f"Nothing to evaluate: there is no file {path}.")
+        raise UserError(f"Nothing to evaluate: there is no file {path}.", code="missing")
     runner = runtimes.open_file(path)
     if image_size not in (None, runner.image_size):
         raise UserError(f"{path} takes images of {runner.image_size} only, got image_size={image_size}. Leave it out.")

@@ -53,7 +53,8 @@ def check(
     if not 0 <= size_tolerance < math.inf or chosen_seed < 0:
         raise UserError(
             "Expected table.run.size_tolerance and table.run.chosen_seed of at least 0, got "
-            f"{size_tolerance} and {chosen_seed}."
+            f"{size_tolerance} and {chosen_seed}.",
+            code="range",
         )
 
 
@@ -155,9 +156,13 @@ def wanted(
     """
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise UserError(f"Expected table.run.rows to name rows of the table, {', '.join(known)}, got {unknown[0]!r}.")
+        raise UserError(
+            f"Expected table.run.rows to name rows of the table, {', '.join(known)}, got {unknown[0]!r}.", code="choice"
+        )
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(f"Expected table.run.seeds to be different whole numbers from 0 on, got {list(seeds)}.")
+        raise UserError(
+            f"Expected table.run.seeds to be different whole numbers from 0 on, got {list(seeds)}.", code="range"
+        )
     rows = [row for row in known.values() if row.kind != "teacher" and (names is None or row.name in names)]
     runs = [Run(chosen.table, row, seed) for seed in seeds for row in rows]
     return list(dict.fromkeys(chosen if _is_chosen(run, chosen) else run for run in runs))

@@ -56,7 +56,7 @@ def make_network(
 def check(*, view: str, **_: Any) -> None:
     """Refuses a view that does not exist."""
     if view not in VIEWS:
-        raise UserError(f"Expected teacher.run.view to be one of {VIEWS}, got {view!r}.")
+        raise UserError(f"Expected teacher.run.view to be one of {VIEWS}, got {view!r}.", code="choice")
 
 
 def plan(
@@ -192,12 +192,14 @@ def _copy(source: Path, folder: Path, images: int, identities: int) -> None:
     except files.DAMAGE as error:
         raise UserError(
             f"Expected teacher.run.reuse to be the teacher folder of a finished run, but {source} cannot be read "
-            f"({type(error).__name__}: {error})."
+            f"({type(error).__name__}: {error}).",
+            code="damaged",
         ) from error
     if found != (images, identities):
         raise UserError(
             f"The teacher in {source} is of {found[1]} identities{f' and {found[0]} images' if table else ''}, this "
-            f"data set has {identities}{f' and {images}' if table else ''}. Take one that was trained on the same data."
+            f"data set has {identities}{f' and {images}' if table else ''}. Give a teacher of the same data.",
+            code="fit",
         )
     for name in (TABLE, saved.WEIGHTS, saved.INDEX):
         if (source / name).exists():

@@ -46,7 +46,8 @@ def check(*, architecture: str | None, drop_path: float, judge_every: int, **_: 
     if judge_every < 1 or not 0 <= drop_path < 1:
         raise UserError(
             "Expected train.run.judge_every of at least 1 and train.run.drop_path from 0 to below 1, got "
-            f"{judge_every} and {drop_path}."
+            f"{judge_every} and {drop_path}.",
+            code="range",
         )
 
 

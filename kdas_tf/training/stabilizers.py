@@ -26,7 +26,8 @@ class AlphaWarmup(keras.callbacks.Callback):
         super().__init__()
         if not 0 <= epochs < of:
             raise UserError(
-                f"Expected alpha_warmup_epochs from 0 to {of - 1} in a search of {of} epochs, got {epochs}."
+                f"Expected alpha_warmup_epochs from 0 to {of - 1} in a search of {of} epochs, got {epochs}.",
+                code="range",
             )
         self.epochs = epochs
 
@@ -73,7 +74,8 @@ class AlphaPenalty(keras.callbacks.Callback):
         if self.costs is not None and self.costs.beside >= self.budget:
             raise UserError(
                 f"Expected a parameter_budget above {self.costs.beside:,}, what the network has beside the operations "
-                f"of its cells, got {self.budget:,}."
+                f"of its cells, got {self.budget:,}.",
+                code="range",
             )
 
     @property

@@ -83,7 +83,8 @@ def _expect_range(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UserError(
             f"Expected {name} of the embedded data to be a whole number from {low} to {high}, but got {value!r}. "
-            "Change that argument."
+            "Change that argument.",
+            code="range",
         )
 
 

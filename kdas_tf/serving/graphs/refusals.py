@@ -23,7 +23,8 @@ def cannot_be_loaded(path: Path, reason: object) -> UserError:
     """What to raise where a runtime does not take a file."""
     return UserError(
         f"Expected {path} to be a network that gin/export.gin wrote, but it cannot be loaded "
-        f"({' '.join(str(reason).split())[:200]})."
+        f"({' '.join(str(reason).split())[:200]}).",
+        code="damaged",
     )
 
 

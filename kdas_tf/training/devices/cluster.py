@@ -78,15 +78,17 @@ def _from_tf_config(text: str) -> Cluster | None:
         task = content["task"]
         found = Cluster(cluster, str(task["type"]), int(task["index"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise UserError(f"{expected}, got {text[:200]!r} ({type(error).__name__}: {error}).") from None
+        raise UserError(f"{expected}, got {text[:200]!r} ({type(error).__name__}: {error}).", code="machines") from None
     strangers = sorted(set(cluster) - set(JOBS))
     if strangers:
-        raise UserError(f"{expected}, with {' and '.join(JOBS)} only, got {', '.join(strangers)}. Leave them out.")
+        raise UserError(
+            f"{expected}, with {' and '.join(JOBS)} only, got {', '.join(strangers)}. Leave them out.", code="machines"
+        )
     if not 0 <= found.task < len(cluster.get(found.job, ())):
-        raise UserError(f"{expected}, but its task, {found.job} {found.task}, is not in its cluster.")
+        raise UserError(f"{expected}, but its task, {found.job} {found.task}, is not in its cluster.", code="machines")
     wrong = [address for addresses in cluster.values() for address in addresses if not re.search(r".:\d+$", address)]
     if wrong:
-        raise UserError(f"{expected}, with a port in each address, got {wrong[0]!r}.")
+        raise UserError(f"{expected}, with a port in each address, got {wrong[0]!r}.", code="machines")
     return found
 
 
@@ -94,22 +96,29 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
     names = ("SLURM_PROCID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_ID")
     missing = [name for name in names if not environment.get(name)]
     if missing:
-        raise UserError(f"Expected {', '.join(names)} from srun, but {missing[0]} is not set. See launch/slurm.sh.")
+        raise UserError(
+            f"Expected {', '.join(names)} from srun, but {missing[0]} is not set. See launch/slurm.sh.", code="machines"
+        )
     numbers = {name: environment[name].strip() for name in names if name != "SLURM_STEP_NODELIST"}
     for name, text in numbers.items():
         if not text.isdecimal():
             raise UserError(
-                f"Expected {name} from srun to be a number, got {text!r}. Set TF_CONFIG, or start it by srun."
+                f"Expected {name} from srun to be a number, got {text!r}. Set TF_CONFIG, or start it by srun.",
+                code="machines",
             )
     process, tasks, job = map(int, numbers.values())
     hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
     if len(hosts) != tasks:
         raise UserError(
             f"Expected one task on each node, got {tasks} tasks on {len(hosts)} nodes. "
-            "One process uses all GPUs of its node: give srun --ntasks-per-node=1."
+            "One process uses all GPUs of its node: give srun --ntasks-per-node=1.",
+            code="machines",
         )
     if process >= tasks:
-        raise UserError(f"Expected SLURM_PROCID below the number of tasks, {tasks}, got {process}. Start it by srun.")
+        raise UserError(
+            f"Expected SLURM_PROCID below the number of tasks, {tasks}, got {process}. Start it by srun.",
+            code="machines",
+        )
     port = FIRST_PORT + job % PORTS
     return Cluster({"worker": tuple(f"{host}:{port}" for host in hosts)}, "worker", process)
 
@@ -132,7 +141,8 @@ def expand_hosts(text: str) -> list[str]:
         match = re.fullmatch(r"([^\[\]]+)(?:\[(\d{1,9}(?:-\d{1,9})?(?:,\d{1,9}(?:-\d{1,9})?)*)\])?", part)
         if match is None:
             raise UserError(
-                f"Expected a list of nodes like gpu[01-03,7],login from SLURM, got {text!r}. Set TF_CONFIG."
+                f"Expected a list of nodes like gpu[01-03,7],login from SLURM, got {text!r}. Set TF_CONFIG.",
+                code="machines",
             )
         prefix, ranges = match.groups()
         for numbers in (ranges or "").split(","):

@@ -38,7 +38,7 @@ def make_strategy(
     """
     for flag, number in (("num_devices", num_devices), ("logical_cpus", logical_cpus)):
         if number is not None and number < 1:
-            raise UserError(f"Expected --{flag} to be at least 1, got {number}.")
+            raise UserError(f"Expected --{flag} to be at least 1, got {number}.", code="flag")
     with contextlib.suppress(RuntimeError):  # a program that has used TensorFlow before keeps its threads
         tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
     if not tf.config.list_physical_devices("GPU"):
