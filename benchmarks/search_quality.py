@@ -27,7 +27,8 @@ from kdas_tf.data.records import relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.transforms import Augmentation
 from kdas_tf.losses.objective import Objective
-from kdas_tf.models.networks import Student, derived_parameters
+from kdas_tf.models.costs import derived_parameters
+from kdas_tf.models.networks import Student
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages.judging import judge, summary

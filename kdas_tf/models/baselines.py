@@ -8,9 +8,10 @@ import keras
 
 from kdas_tf import genotype
 from kdas_tf.errors import UserError
-from kdas_tf.models.networks import PAPER_REDUCTIONS, Student
+from kdas_tf.models.networks import Student
 from kdas_tf.models.resnet import BLOCKS, ResNet
 from kdas_tf.models.teacher_network import Teacher
+from kdas_tf.settings import PAPER_REDUCTIONS
 
 _RESNETS = {f"ResNet{depth}": depth for depth in BLOCKS}
 TEACHER = "teacher:"

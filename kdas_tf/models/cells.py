@@ -10,9 +10,10 @@ from keras import ops
 
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import EDGES, INPUTS, NODES, Genotype
+from kdas_tf.space.base import Operation
 from kdas_tf.space.edges import times_constant
 from kdas_tf.space.mixed import MixedFanOut, make_operation
-from kdas_tf.space.operations import Operation, PointwiseConv, SkipConnect
+from kdas_tf.space.operations import PointwiseConv, SkipConnect
 from kdas_tf.space.partial import check_partial_channels, join_channels, pass_by, split_channels
 
 Shape = tuple[int | None, ...]
@@ -205,8 +206,8 @@ class DerivedCell(Cell):
         arriving = []
         for operation, (_, source) in zip(self.operations, self.pairs, strict=True):
             output = ops.squeeze(operation(nodes[source], training=training), 0)
-            identity = isinstance(operation, SkipConnect) and operation.stride == 1
-            arriving.append(output if drop_path is None or identity else drop_path(output, training=training))
+            keeps = drop_path is None or operation.is_identity
+            arriving.append(output if keeps else drop_path(output, training=training))
             if len(arriving) % 2 == 0:
                 nodes.append(arriving[-2] + arriving[-1])
         return ops.concatenate([nodes[i] for i in self.concat], axis=-1)

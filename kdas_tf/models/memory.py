@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdas_tf.genotype import INPUTS, NODES
-from kdas_tf.models.cells import cell_plan, edges_from
+from kdas_tf.models.cells import EDGES_OF_GROUPS, GROUPS, cell_plan
 from kdas_tf.models.stem import STEMS
-
-_BYTES = 4  # float32
+from kdas_tf.space.mixed import MixedFanOut
 
 PROGRAM_BYTES = 620_000_000
 GRAPH_BYTES_PER_CELL = 120_000_000
@@ -16,8 +15,8 @@ GRAPH_BYTES_PER_CELL = 120_000_000
 _PASSING = 6
 """Copies of the largest stack that exist while it goes through its normalisation, and back: fitted to the same."""
 
-_COPIES = 4
-"""Of the parameters: value, gradient, momentum and one in passing."""
+_BYTES_PER_PARAMETER = 16
+"""Value, gradient, momentum and one in passing, all float32 in mixed precision too."""
 
 
 def search_bytes(batch_size: int, parameters: int, *, cells: int, **network: Any) -> int:
@@ -30,7 +29,7 @@ def search_bytes(batch_size: int, parameters: int, *, cells: int, **network: Any
         **network: as in `search_step_bytes`.
     """
     step = search_step_bytes(batch_size, cells=cells, **network)
-    return PROGRAM_BYTES + GRAPH_BYTES_PER_CELL * cells + _BYTES * _COPIES * parameters + step
+    return PROGRAM_BYTES + GRAPH_BYTES_PER_CELL * cells + _BYTES_PER_PARAMETER * parameters + step
 
 
 def search_step_bytes(
@@ -43,15 +42,13 @@ def search_step_bytes(
     stem: str = "inet4",
     partial_channels: int = 1,
     rematerialize: bool = False,
+    bytes_per_number: int = 4,
 ) -> int:
     """Estimates the activations that one step of the supernet keeps for its backward pass, in bytes.
 
-    Counted by hand from `MixedFanOut` and its operations: each of E edges keeps two maps for either half of sep_conv,
-    one for dil_conv and three in the normalised stacks, where the pools add one each; three maps of the input's size
-    are kept for all edges (two ReLUs, the phases of the dilated convolution). In passing, there are copies of the
-    largest stack, that of both inputs without sep_conv. With partial channels all this is of one K-th of the channels;
-    the others are kept only where they are max-pooled, before and after. A supernet that rematerialises keeps the
-    outputs of the cells, and all of this of one cell at a time.
+    Operations say how many maps they keep. With partial channels these have one K-th of the channels; the others are
+    kept only where they are max-pooled, before and after. In passing, there are copies of the largest stack. A supernet
+    that rematerialises keeps the outputs of the cells, and all of this of one cell at a time.
 
     Args:
         batch_size: images of one replica.
@@ -62,30 +59,33 @@ def search_step_bytes(
         stem: one of `kdas_tf.models.stem.STEMS`.
         partial_channels: K of the supernet.
         rematerialize: whether the supernet does.
+        bytes_per_number: of a map, 2 in mixed precision.
     """
     _, height, width, _ = STEMS[stem](channels).compute_output_shape((batch_size, *image_size, 3))
-    edges = len(edges_from(0))
     kept, passing, outputs = [], [], []
     for cell in cell_plan(cells, reductions, channels):
-        outer = batch_size * height * width * cell["channels"]
+        # Numbers in a map of one of the cell's inputs, and in a map of one of its nodes.
+        of_input = batch_size * height * width * cell["channels"]
         if cell["reduction"]:
             height, width = -(-height // 2), -(-width // 2)
-        inner = batch_size * height * width * cell["channels"]
-        kept.append(_kept_by_a_cell(outer, inner, cell["reduction"], partial_channels))
-        stack = INPUTS * (2 * edges + 2 + (edges if cell["reduction"] else 0))
-        passing.append(_PASSING * stack * inner // partial_channels)
-        outputs.append(NODES * inner)
+        of_node = batch_size * height * width * cell["channels"]
+        numbers, largest_stack = 0, 0
+        for sources, edges in zip(GROUPS, EDGES_OF_GROUPS, strict=True):
+            from_inputs = sources[0] < INPUTS
+            stride = 2 if from_inputs and cell["reduction"] else 1
+            # Its channels do not matter: only maps are counted.
+            fan_out = MixedFanOut(4, edges=len(edges), sources=len(sources), stride=stride)
+            outputs_kept, inputs_kept = fan_out.kept_maps()
+            numbers += (
+                outputs_kept * of_node + inputs_kept * (of_input if from_inputs else of_node)
+            ) // partial_channels
+            if stride == 2:
+                pooled = len(sources) * (of_input + of_node)
+                numbers += pooled - pooled // partial_channels
+            largest_stack = max(largest_stack, *fan_out.stack_sizes())
+        kept.append(numbers)
+        passing.append(_PASSING * largest_stack * of_node // partial_channels)
+        outputs.append(NODES * of_node)
     if rematerialize:
-        return _BYTES * (sum(outputs) + max(map(sum, zip(kept, passing, strict=True))))
-    return _BYTES * (sum(kept) + max(passing))
-
-
-def _kept_by_a_cell(outer: int, inner: int, reduction: bool, partial_channels: int) -> int:
-    """Numbers that a cell keeps, from those of a map of its inputs' size and of one of its nodes."""
-    total = 0
-    for source in range(INPUTS + NODES - 1):
-        edges = len(edges_from(source))
-        total += ((8 * edges + 2) * inner + 3 * (outer if source < INPUTS else inner)) // partial_channels
-        if reduction and source < INPUTS:
-            total += (outer + inner) - (outer + inner) // partial_channels
-    return total
+        return bytes_per_number * (sum(outputs) + max(map(sum, zip(kept, passing, strict=True))))
+    return bytes_per_number * (sum(kept) + max(passing))

@@ -18,8 +18,9 @@ from kdas_tf.data.transforms import Augmentation
 from kdas_tf.drawing import pictures
 from kdas_tf.errors import UserError
 from kdas_tf.losses.objective import Objective
+from kdas_tf.models.costs import derived_parameters
 from kdas_tf.models.memory import search_bytes, search_step_bytes
-from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, derived_parameters, trainable_parameters
+from kdas_tf.models.networks import PAPER_REDUCTIONS, Supernet, trainable_parameters
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.training.batch_norm import configure_batch_norm

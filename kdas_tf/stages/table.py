@@ -17,7 +17,8 @@ from kdas_tf.errors import UserError
 from kdas_tf.evaluation import comparison
 from kdas_tf.evaluation.comparison import Line, Table
 from kdas_tf.models import baselines
-from kdas_tf.models.networks import PAPER_REDUCTIONS, derived_parameters, trainable_parameters
+from kdas_tf.models.costs import derived_parameters
+from kdas_tf.models.networks import PAPER_REDUCTIONS, trainable_parameters
 from kdas_tf.stages import ablation_rows as table_rows
 from kdas_tf.stages import ablation_runs
 from kdas_tf.stages import search as search_stage

@@ -8,7 +8,7 @@ import pytest
 
 from kdas_tf import genotype, schedules
 from kdas_tf.errors import UserError
-from kdas_tf.models.networks import derived_parameters
+from kdas_tf.models.costs import derived_parameters
 from kdas_tf.stages import table
 
 STUDENT = {"channels": 8, "cells": 2, "reductions": (1,)}

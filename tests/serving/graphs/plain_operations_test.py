@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from kdas_tf.serving.graphs.plain_operations import Map, as_map, joined, plain_operation
 
 from kdas_tf.genotype import OPERATIONS
-from kdas_tf.serving.graphs.plain_operations import Map, as_map, joined, plain_operation
 from kdas_tf.serving.graphs.targets import TensorFlowTarget
 from kdas_tf.space.mixed import make_operation
 from kdas_tf.space.operations import PointwiseConv
