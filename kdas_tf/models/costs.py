@@ -151,16 +151,8 @@ def derived_parameters(
     """Counts the trainable parameters of the `Student` that a genotype gives, without making it.
 
     What does not depend on the operations is counted once for all genotypes, and each operation once for each width
-    and stride, so that a search can afford to ask every epoch.
-
-    Args:
-        genotype: the architecture.
-        num_identities: number of training identities.
-        channels: C of the student.
-        cells: number of cells.
-        reductions: positions of the reduction cells, counted from 0.
-        image_size: has no influence; it is taken so that a student's arguments can be passed on.
-        stem: of the student.
+    and stride, so that a search can afford to ask every epoch. Arguments are those of the student; image_size has no
+    influence.
     """
     total = _parameters_beside_operations(genotype.concat, num_identities, channels, cells, tuple(reductions), stem)
     for cell in cell_plan(cells, reductions, channels):
@@ -222,5 +214,5 @@ def parameter_costs(**student: Any) -> ParameterCosts:
         source, target = EDGES[edge]
         cells = [list(_POOLS), list(_POOLS)]
         cells[kind][2 * (target - INPUTS)] = (PRIMITIVES[1 + column], source)
-        costs[kind, edge, column] = derived_parameters(Genotype(*map(tuple, cells)), **student) - beside
+        costs[kind, edge, column] = derived_parameters(Genotype(tuple(cells[0]), tuple(cells[1])), **student) - beside
     return ParameterCosts(beside, (costs[0], costs[1]))

@@ -15,8 +15,10 @@ GRAPH_BYTES_PER_CELL = 120_000_000
 _PASSING = 6
 """Copies of the largest stack that exist while it goes through its normalisation, and back: fitted to the same."""
 
-_BYTES_PER_PARAMETER = 16
-"""Value, gradient, momentum and one in passing, all float32 in mixed precision too."""
+_FLOAT32 = 4  # bytes
+
+_BYTES_PER_PARAMETER = 4 * _FLOAT32
+"""Value, gradient, momentum and one in passing; float32 in mixed precision too."""
 
 
 def search_bytes(batch_size: int, parameters: int, *, cells: int, **network: Any) -> int:
@@ -50,16 +52,8 @@ def search_step_bytes(
     kept only where they are max-pooled, before and after. In passing, there are copies of the largest stack. A supernet
     that rematerialises keeps the outputs of the cells, and all of this of one cell at a time.
 
-    Args:
-        batch_size: images of one replica.
-        image_size: (height, width) in pixels.
-        channels: C of the supernet.
-        cells: number of cells.
-        reductions: positions of the reduction cells.
-        stem: one of `kdas_tf.models.stem.STEMS`.
-        partial_channels: K of the supernet.
-        rematerialize: whether the supernet does.
-        bytes_per_number: of a map, 2 in mixed precision.
+    `batch_size` is that of one replica. A kept map has `bytes_per_number`, 2 in mixed precision; normalisations compute
+    in float32. All other arguments are those of the `Supernet`.
     """
     _, height, width, _ = STEMS[stem](channels).compute_output_shape((batch_size, *image_size, 3))
     kept, passing, outputs = [], [], []
@@ -71,21 +65,19 @@ def search_step_bytes(
         of_node = batch_size * height * width * cell["channels"]
         numbers, largest_stack = 0, 0
         for sources, edges in zip(GROUPS, EDGES_OF_GROUPS, strict=True):
-            from_inputs = sources[0] < INPUTS
-            stride = 2 if from_inputs and cell["reduction"] else 1
-            # Its channels do not matter: only maps are counted.
+            of_source = of_input if sources[0] < INPUTS else of_node
+            stride = 2 if cell["reduction"] and sources[0] < INPUTS else 1
+            # Maps are counted, so that their channels do not matter: 4 are enough for every operation.
             fan_out = MixedFanOut(4, edges=len(edges), sources=len(sources), stride=stride)
-            outputs_kept, inputs_kept = fan_out.kept_maps()
-            numbers += (
-                outputs_kept * of_node + inputs_kept * (of_input if from_inputs else of_node)
-            ) // partial_channels
+            output_maps, input_maps = fan_out.kept_maps()
+            numbers += (output_maps * of_node + input_maps * of_source) // partial_channels
             if stride == 2:
-                pooled = len(sources) * (of_input + of_node)
+                pooled = len(sources) * (of_source + of_node)
                 numbers += pooled - pooled // partial_channels
             largest_stack = max(largest_stack, *fan_out.stack_sizes())
-        kept.append(numbers)
-        passing.append(_PASSING * largest_stack * of_node // partial_channels)
+        kept.append(bytes_per_number * numbers)
+        passing.append(_FLOAT32 * _PASSING * largest_stack * of_node // partial_channels)
         outputs.append(NODES * of_node)
     if rematerialize:
-        return bytes_per_number * (sum(outputs) + max(map(sum, zip(kept, passing, strict=True))))
-    return bytes_per_number * (sum(kept) + max(passing))
+        return bytes_per_number * sum(outputs) + max(map(sum, zip(kept, passing, strict=True)))
+    return sum(kept) + max(passing)

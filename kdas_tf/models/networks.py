@@ -90,11 +90,7 @@ class CellNetwork(keras.Model):
 
     def run_cell(self, cell: Cell, older, newer, training: bool):
         """The output of a cell."""
-        return cell(older, newer, training=training, **self.cell_arguments(cell))
-
-    def cell_arguments(self, cell: Cell) -> dict[str, Any]:
-        """What a cell needs beside its inputs."""
-        return {}
+        raise NotImplementedError
 
     def get_config(self):
         config = {
@@ -115,8 +111,8 @@ class Student(CellNetwork):
     Args:
         genotype: the architecture, or its fields as in a Keras config.
         num_identities: number of training identities.
-        drop_path: rate at which operations' outputs are left out in training (`DropPath`). 0, the paper's, adds
-            nothing to the network; with any other a callback can set `student.drop_path.rate`.
+        drop_path: rate at which operations' outputs are dropped in training (`DropPath`). 0, the paper's, adds nothing
+            to the network; with another rate a callback can set `student.drop_path.rate`.
         **kwargs: as in `CellNetwork`.
     """
 
@@ -143,8 +139,8 @@ class Student(CellNetwork):
             genotype=self.genotype, affine=True, name=f"cell_{index}", dtype=self.dtype_policy, **arguments
         )
 
-    def cell_arguments(self, cell: Cell) -> dict[str, Any]:
-        return {"drop_path": self.drop_path} if self.drop_path is not None else {}
+    def run_cell(self, cell: Cell, older, newer, training: bool):
+        return cell(older, newer, drop_path=self.drop_path, training=training)
 
     def get_config(self):
         config = {"genotype": genotype_config(self.genotype), "drop_path": self.drop_path_rate}
@@ -160,8 +156,8 @@ class Supernet(CellNetwork):
     Args:
         num_identities: number of training identities.
         partial_channels: K, of which one K-th of the channels is mixed (PC-DARTS); 1 mixes all, as the paper does.
-        rematerialize: whether a training step keeps the inputs of the cells only, and makes all that is between them
-            again for the gradient: the same numbers with less memory and more time (Chen et al., 2016).
+        rematerialize: whether a training step keeps only the inputs of the cells, and computes the cells once more for
+            the gradient: the same numbers with less memory and more time (Chen et al., 2016).
         **kwargs: as in `CellNetwork`.
     """
 
@@ -186,12 +182,10 @@ class Supernet(CellNetwork):
             setattr(self, f"alpha_{kind}", alpha)
         super().build(input_shape)
 
-    def cell_arguments(self, cell: Cell) -> dict[str, Any]:
-        return {"weights": ops.softmax(self.alpha_reduce if cell.reduction else self.alpha_normal, -1)}
-
     def run_cell(self, cell: Cell, older, newer, training: bool):
+        weights = ops.softmax(self.alpha_reduce if cell.reduction else self.alpha_normal, -1)
         if not (training and self.rematerialize):
-            return super().run_cell(cell, older, newer, training)
+            return cell(older, newer, weights=weights, training=training)
         moving: list[keras.Variable] = []
 
         def run(older, newer, weights):
@@ -200,7 +194,7 @@ class Supernet(CellNetwork):
             moving[:] = [variable for variable, _ in updates]
             return output, [value for _, value in updates]
 
-        output, values = keras.remat(run)(older, newer, self.cell_arguments(cell)["weights"])
+        output, values = keras.remat(run)(older, newer, weights)
         for variable, value in zip(moving, values, strict=True):
             variable.assign(value)
         return output

@@ -73,9 +73,9 @@ class MixedFanOut(Operation):
             norm.build((mask.shape[1], *self.compute_output_shape(input_shape)[1:]))
 
     def _map_matrices(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Zeros and ones: `[7, maps]`, what operation a map is of; `[edges, maps]`, whether it counts on an edge.
+        """Zeros and ones: `[7, maps]`, which operation made a map; `[edges, maps]`, whether a map counts on an edge.
 
-        Products with them pick weights; the gradient of indexing takes many more operations.
+        Products with these matrices pick weights; the gradient of indexing takes many more operations.
         """
         columns, masks = [], []
         for name in names:
