@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdas_tf import files
+from kdas_tf.candidates import CANDIDATES
 from kdas_tf.errors import UserError
 
-PRIMITIVES = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3", "part_aware")
+PRIMITIVES = ("none", *(name for name, candidate in CANDIDATES.items() if candidate.searched))
 """The candidate operations of one edge, in the order of the columns of alpha."""
 
-OPERATIONS = (*PRIMITIVES[1:], "sep_conv_5x5", "dil_conv_5x5")
-"""What a genotype may use: the primitives without none, and the 5x5 convolutions that GDAS_V1 needs."""
+OPERATIONS = (*PRIMITIVES[1:], *(name for name, candidate in CANDIDATES.items() if not candidate.searched))
+"""What a genotype may use: the primitives without none, and what is not searched."""
 
 INPUTS = 2
 NODES = 4

@@ -9,7 +9,7 @@ import pytest
 from gin import config as gin
 from kdas_tf import genotype, launch
 from kdas_tf.launcher import bindings
-from kdas_tf.models.networks import derived_parameters
+from kdas_tf.models.costs import derived_parameters
 from kdas_tf.settings import CellSettings
 from kdas_tf.stages import data, evaluate, search, teacher, train
 from tests.data import miniatures

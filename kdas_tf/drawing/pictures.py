@@ -18,23 +18,13 @@ from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from kdas_tf import files
+from kdas_tf.candidates import CANDIDATES
 from kdas_tf.drawing.cell_layout import COLUMNS, LIMIT, RADIUS, lay_out
 from kdas_tf.genotype import EDGES, INPUTS, NODES, PRIMITIVES, CellName, Genotype, Matrix, derive, softmax
 
 DOTS_PER_INCH = 150
 
 _OUTPUT = INPUTS + NODES
-# After Okabe and Ito's palette for colour-blind readers; the label on the arrow says the same.
-_COLORS = {
-    "max_pool_3x3": "#c47f00",
-    "avg_pool_3x3": "#8a6a3b",
-    "skip_connect": "#6b6b6b",
-    "sep_conv_3x3": "#0072b2",
-    "sep_conv_5x5": "#3a3fa8",
-    "dil_conv_3x3": "#008a65",
-    "dil_conv_5x5": "#5a8f00",
-    "part_aware": "#c2357f",
-}
 
 
 def alpha_heatmap(alpha: Matrix, title: str) -> Figure:
@@ -103,7 +93,11 @@ def draw_genotype(genotype: Genotype, title: str) -> Figure:
         axes.text(0.0, 0.97, name, transform=axes.transAxes, va="top", fontsize=10, fontstyle="italic")
         _draw_cell(axes, genotype, cell)
     used = {operation for operation, _ in genotype.normal + genotype.reduce}
-    handles = [Line2D([], [], color=color, linewidth=2, label=op) for op, color in _COLORS.items() if op in used]
+    handles = [
+        Line2D([], [], color=candidate.color, linewidth=2, label=name)
+        for name, candidate in CANDIDATES.items()
+        if name in used
+    ]
     handles.append(Line2D([], [], color="0.55", linestyle=":", linewidth=1.5, label="concat"))
     figure.legend(handles=handles, loc="lower center", ncols=(len(handles) + 1) // 2, fontsize=8, frameon=False)
     return figure
@@ -122,7 +116,7 @@ def _draw_cell(axes: Axes, genotype: Genotype, cell: CellName) -> None:
         size = 9 if node >= INPUTS else 7.5
         axes.text(x, y, names.get(node, str(node)), ha="center", va="center", fontsize=size, zorder=4, linespacing=0.9)
     for (source, target, operation), (bend, label) in zip(edges, arrows, strict=True):
-        color = _COLORS.get(operation, "0.55")
+        color = CANDIDATES[operation].color if operation else "0.55"
         patch = FancyArrowPatch(
             tuple(places[source]),
             tuple(places[target]),
@@ -145,8 +139,8 @@ def _draw_cell(axes: Axes, genotype: Genotype, cell: CellName) -> None:
 
 
 def _short_name(operation: str) -> str:
-    kind, *_, last = operation.split("_")
-    return f"{kind} {last}" if last[0].isdigit() else kind
+    words = operation.split("_")
+    return f"{words[0]} {words[-1]}" if words[-1][0].isdigit() else words[0]
 
 
 def image_grid(images: np.ndarray, labels: Sequence[str] | None = None, columns: int = 8) -> Figure:

@@ -1,14 +1,14 @@
 """What a search may add to the objective of the architecture parameters; the paper adds nothing."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from kdas_tf.genotype import EDGES, INPUTS, NODES, PRIMITIVES, Genotype, Pair
-from kdas_tf.models.networks import derived_parameters
+from kdas_tf.genotype import EDGES
+from kdas_tf.models.costs import ParameterCosts
 
 
 def beta_decay(alphas: Sequence[Any]):
@@ -27,34 +27,6 @@ def beta_decay(alphas: Sequence[Any]):
     return ops.mean(ops.logsumexp(ops.concatenate([ops.convert_to_tensor(alpha) for alpha in alphas], 0), -1))
 
 
-class ParameterCosts(NamedTuple):
-    """Trainable parameters of a derived network, taken apart.
-
-    `operations` are two matrices `[14 edges, 6 operations]`, of the normal and of the reduction cells, without `none`:
-    the parameters of an operation on an edge, in all cells of the kind together. `beside` is everything else.
-    """
-
-    beside: int
-    operations: tuple[np.ndarray, np.ndarray]
-
-
-def parameter_costs(**student: Any) -> ParameterCosts:
-    """Takes the parameters of the networks that a search can derive apart, by edge and operation.
-
-    Args:
-        **student: arguments of `derived_parameters` but the genotype: num_identities, channels, cells, reductions ...
-    """
-    pools = [("max_pool_3x3", source) for _ in range(NODES) for source in range(INPUTS)]  # have no parameters
-    beside = derived_parameters(Genotype(tuple(pools), tuple(pools)), **student)
-    costs = np.zeros((2, len(EDGES), len(PRIMITIVES) - 1), np.int64)
-    for kind, edge, column in np.ndindex(costs.shape):
-        source, target = EDGES[edge]
-        cells: list[list[Pair]] = [list(pools), list(pools)]
-        cells[kind][2 * (target - INPUTS)] = (PRIMITIVES[1 + column], source)
-        costs[kind, edge, column] = derived_parameters(Genotype(tuple(cells[0]), tuple(cells[1])), **student) - beside
-    return ParameterCosts(beside, (costs[0], costs[1]))
-
-
 def expected_parameters(alphas: Sequence[Any], costs: ParameterCosts):
     """Expected trainable parameters of the network that is derived from architecture parameters.
 
@@ -65,7 +37,7 @@ def expected_parameters(alphas: Sequence[Any], costs: ParameterCosts):
 
     Args:
         alphas: of the normal and the reduction cells, `[14 edges, 7 candidates]` each.
-        costs: from `parameter_costs`.
+        costs: from `kdas_tf.models.costs.parameter_costs`.
 
     Returns:
         Scalar, differentiable in the alphas.
@@ -83,7 +55,7 @@ def over_budget(alphas: Sequence[Any], costs: ParameterCosts, budget: float):
 
     Args:
         alphas: of the normal and the reduction cells, `[14 edges, 7 candidates]` each.
-        costs: from `parameter_costs`.
+        costs: from `kdas_tf.models.costs.parameter_costs`.
         budget: trainable parameters that the derived network should have at most.
 
     Returns:

@@ -10,9 +10,10 @@ from keras import ops
 
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import EDGES, INPUTS, NODES, Genotype
+from kdas_tf.space.base import Operation
 from kdas_tf.space.edges import times_constant
 from kdas_tf.space.mixed import MixedFanOut, make_operation
-from kdas_tf.space.operations import Operation, PointwiseConv, SkipConnect
+from kdas_tf.space.operations import PointwiseConv, SkipConnect
 from kdas_tf.space.partial import check_partial_channels, join_channels, pass_by, split_channels
 
 Shape = tuple[int | None, ...]
@@ -21,20 +22,17 @@ _ROWS = np.eye(len(EDGES), dtype="float32")
 """Its rows pick those of alpha."""
 
 
-def edges_from(source: int) -> list[int]:
-    """Rows of alpha that belong to the edges leaving a node, in the order of their targets."""
-    return [edge for edge, (start, _) in enumerate(EDGES) if start == source]
-
-
 GROUPS = (tuple(range(INPUTS)), *((source,) for source in range(INPUTS, INPUTS + NODES - 1)))
 """Nodes whose edges are computed together: those that are there at the same time."""
 
-EDGES_OF_GROUPS = tuple([edge for source in sources for edge in edges_from(source)] for sources in GROUPS)
+EDGES_OF_GROUPS = tuple(
+    [edge for source in sources for edge, (start, _) in enumerate(EDGES) if start == source] for sources in GROUPS
+)
 """Rows of alpha that belong to the edges leaving the nodes of a group."""
 
 
 class Cell(keras.layers.Layer):
-    """What the cells of the supernet and of a derived network share: how they treat their inputs.
+    """A cell of the supernet or of a derived network: how it treats its inputs.
 
     Both inputs are brought to the cell's width by ReLU - 1x1 convolution - BN; the older one by a factorised reduce
     when the previous cell was a reduction, which made the newer one half as large (DARTS, `model.py`).
@@ -95,13 +93,8 @@ class Cell(keras.layers.Layer):
         return (*self._node_shape(newer_shape)[:3], len(self.concat) * self.channels)
 
     def get_config(self):
-        config = {
-            "channels": self.channels,
-            "reduction": self.reduction,
-            "after_reduction": self.after_reduction,
-            "affine": self.affine,
-        }
-        return {**super().get_config(), **config}
+        names = ("channels", "reduction", "after_reduction", "affine")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -177,8 +170,7 @@ class DerivedCell(Cell):
 
     Call arguments:
         older, newer: as in `Cell`.
-        drop_path: what an operation's output goes through before it reaches its node; the identity is left alone
-            (DARTS, `model.py`). None for nothing.
+        drop_path: layer for the output of every operation but the identity (DARTS, `model.py`); None for no layer.
     """
 
     def __init__(self, channels: int, *, genotype: Genotype | Mapping[str, Any], **kwargs: Any):
@@ -205,8 +197,9 @@ class DerivedCell(Cell):
         arriving = []
         for operation, (_, source) in zip(self.operations, self.pairs, strict=True):
             output = ops.squeeze(operation(nodes[source], training=training), 0)
-            identity = isinstance(operation, SkipConnect) and operation.stride == 1
-            arriving.append(output if drop_path is None or identity else drop_path(output, training=training))
+            if drop_path is not None and not operation.is_identity:
+                output = drop_path(output, training=training)
+            arriving.append(output)
             if len(arriving) % 2 == 0:
                 nodes.append(arriving[-2] + arriving[-1])
         return ops.concatenate([nodes[i] for i in self.concat], axis=-1)
@@ -234,7 +227,7 @@ def cell_plan(cells: int, reductions: Sequence[int], channels: int) -> list[dict
 
     Args:
         cells: number of cells.
-        reductions: positions of the reduction cells, counted from 0 (the paper's 3rd, 5th and 7th are 2, 4 and 6).
+        reductions: positions of the reduction cells, counted from 0.
         channels: channels of the first cell.
 
     Raises:

@@ -1,28 +1,34 @@
-"""What a network costs: multiply-adds of one image, by the shapes of its layers, without running it.
+"""What a network costs, by the shapes of its layers, without running it: multiply-adds of an image, and parameters.
 
-Counted as fvcore and thop do: convolutions and dense layers, each product with the addition that follows it as one.
-Normalisations, pooling, activations, sums (a supernet's weighted ones too) and offsets are left out.
+Multiply-adds are counted as fvcore and thop do: convolutions and dense layers, each product with the addition that
+follows it as one. Normalisations, pooling, activations, sums (a supernet's weighted ones too) and offsets do not count.
 """
 
 import functools
 import math
-from typing import Any
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
-from kdas_tf.genotype import INPUTS
-from kdas_tf.models.cells import GROUPS, Cell, DerivedCell, SupernetCell
+from kdas_tf.genotype import EDGES, INPUTS, NODES, OPERATIONS, PRIMITIVES, Genotype, Pair
+from kdas_tf.models.cells import GROUPS, Cell, DerivedCell, SupernetCell, cell_plan
 from kdas_tf.models.heads import ReIDHead
-from kdas_tf.models.networks import CellNetwork
+from kdas_tf.models.networks import CellNetwork, Student, trainable_parameters
 from kdas_tf.models.resnet import ResidualBlock, ResNet
 from kdas_tf.models.stem import Stem
 from kdas_tf.models.teacher_network import Teacher
-from kdas_tf.space.edges import EdgeBatchNorm
-from kdas_tf.space.mixed import MixedFanOut
-from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, PointwiseConv, Pooling, SkipConnect
-from kdas_tf.space.part_aware import PartAware
+from kdas_tf.settings import PAPER_REDUCTIONS
+from kdas_tf.space.base import Operation
+from kdas_tf.space.mixed import make_operation
 
 Shape = tuple[Any, ...]
+
+_POOLS: tuple[Pair, ...] = tuple(("max_pool_3x3", source) for _ in range(NODES) for source in range(INPUTS))
+"""A cell whose operations have no parameters."""
 
 
 def multiply_adds(network: keras.Model, image_size: tuple[int, int]) -> int:
@@ -55,34 +61,13 @@ def _chain(layers: list[keras.layers.Layer], shape: Shape) -> tuple[int, Shape]:
     return total, shape
 
 
-def _positions(shape: Shape) -> int:
-    """All that is not channels: one image's positions, times the edges of an operation."""
-    return math.prod(shape[:-1])
-
-
-def _size(*kernels: Any) -> int:
-    return sum(math.prod(kernel.shape) for kernel in kernels)
-
-
-@_count.register
-def _(layer: keras.layers.Conv2D, shape: Shape) -> int:
-    # The kernel is [size, size, inputs / groups, filters].
-    return _positions(layer.compute_output_shape(shape)) * _size(layer.kernel)
-
-
-@_count.register
-def _(layer: keras.layers.DepthwiseConv2D, shape: Shape) -> int:
-    return _positions(layer.compute_output_shape(shape)) * _size(layer.kernel)
-
-
-@_count.register
-def _(layer: keras.layers.SeparableConv2D, shape: Shape) -> int:
-    return _positions(layer.compute_output_shape(shape)) * _size(layer.depthwise_kernel, layer.pointwise_kernel)
-
-
-@_count.register
-def _(layer: keras.layers.Dense, shape: Shape) -> int:
-    return _positions(shape) * _size(layer.kernel)
+@_count.register(keras.layers.Conv2D)
+@_count.register(keras.layers.DepthwiseConv2D)
+@_count.register(keras.layers.SeparableConv2D)
+@_count.register(keras.layers.Dense)
+def _(layer: keras.layers.Layer, shape: Shape) -> int:
+    positions = math.prod(layer.compute_output_shape(shape)[:-1])
+    return positions * sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
 
 
 @_count.register
@@ -139,8 +124,8 @@ def _with_sources(cell: Cell) -> list[tuple[Operation, int]]:
 
 
 @_count.register
-def _(operation: MixedFanOut, shape: Shape) -> int:
-    return sum(_count(candidate, shape) for candidate in operation.candidates.values())
+def _(operation: Operation, shape: Shape) -> int:
+    return operation.multiply_adds(shape)
 
 
 @_count.register
@@ -150,44 +135,84 @@ def _(stem: Stem, shape: Shape) -> int:
 
 @_count.register
 def _(head: ReIDHead, shape: Shape) -> int:
-    return _size(head.classifier.kernel)  # pooled before it
+    return math.prod(head.classifier.kernel.shape)  # pooled before it
 
 
-@_count.register(EdgeBatchNorm)
-@_count.register(Pooling)
-def _(layer: keras.layers.Layer, shape: Shape) -> int:
-    return 0
+def derived_parameters(
+    genotype: Genotype,
+    num_identities: int,
+    *,
+    channels: int = 64,
+    cells: int = 8,
+    reductions: Sequence[int] = PAPER_REDUCTIONS,
+    image_size: Sequence[int] | None = None,
+    stem: str = "inet4",
+) -> int:
+    """Counts the trainable parameters of the `Student` that a genotype gives, without making it.
+
+    What does not depend on the operations is counted once for all genotypes, and each operation once for each width
+    and stride, so that a search can afford to ask every epoch. Arguments are those of the student; image_size has no
+    influence.
+    """
+    total = _parameters_beside_operations(genotype.concat, num_identities, channels, cells, tuple(reductions), stem)
+    for cell in cell_plan(cells, reductions, channels):
+        for name, source in genotype.reduce if cell["reduction"] else genotype.normal:
+            stride = 2 if cell["reduction"] and source < INPUTS else 1
+            total += _operation_parameters(cell["channels"], stride)[name]
+    return total
 
 
-@_count.register
-def _(operation: PointwiseConv, shape: Shape) -> int:
-    return _per_edge(operation, shape) * _size(operation.kernel)
+@functools.lru_cache(maxsize=64)
+def _operation_parameters(channels: int, stride: int) -> dict[str, int]:
+    with _untouched_random_state():
+        operations = {name: make_operation(name, channels, stride=stride) for name in OPERATIONS}
+        for operation in operations.values():
+            operation.build((None, 8, 8, channels))  # the size has no influence
+    return {name: trainable_parameters(operation) for name, operation in operations.items()}
 
 
-@_count.register
-def _(operation: SkipConnect, shape: Shape) -> int:
-    if operation.stride == 1:
-        return 0
-    return _per_edge(operation, shape) * _size(operation.even_kernel, operation.odd_kernel)
+@functools.lru_cache(maxsize=16)
+def _parameters_beside_operations(
+    concat: tuple[int, ...], num_identities: int, channels: int, cells: int, reductions: tuple[int, ...], stem: str
+) -> int:
+    size: dict[str, Any] = {"channels": channels, "cells": cells, "reductions": reductions, "stem": stem}
+    with _untouched_random_state():
+        student = Student(Genotype(_POOLS, _POOLS, concat), num_identities, image_size=(8, 8), **size)
+    return trainable_parameters(student)
 
 
-@_count.register
-def _(operation: DepthwiseSeparableConv, shape: Shape) -> int:
-    # The first of the repeats has the stride, so that all of them give as many positions.
-    return _per_edge(operation, shape) * _size(*operation.depthwise_kernels, *operation.pointwise_kernels)
+@contextmanager
+def _untouched_random_state() -> Iterator[None]:
+    # Initializers draw their seeds from Python's generator: counting must not change what a run draws after it.
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
-@_count.register
-def _(operation: PartAware, shape: Shape) -> int:
-    """As it is computed here: the strips' part of the last convolution once for a strip, not at every pixel."""
-    edges, parts, inputs, hidden = operation.local_kernel.shape
-    channels = operation.channels
-    attention = 2 * parts * parts * hidden  # K Q^T, and the sum that it weighs
-    strips = parts * hidden * (2 * hidden + channels)
-    pixels = _per_edge(operation, shape) * inputs * channels
-    return _size(operation.local_kernel) + edges * (attention + strips + pixels)
+class ParameterCosts(NamedTuple):
+    """Trainable parameters of a derived network, taken apart.
+
+    `operations` are two matrices `[14 edges, 6 operations]`, of the normal and of the reduction cells, without `none`:
+    the parameters of an operation on an edge, in all cells of the kind together. `beside` is everything else.
+    """
+
+    beside: int
+    operations: tuple[np.ndarray, np.ndarray]
 
 
-def _per_edge(operation: Operation, shape: Shape) -> int:
-    """Positions of one edge's output; the edges are in the kernels."""
-    return _positions(operation.compute_output_shape(shape)[1:])
+def parameter_costs(**student: Any) -> ParameterCosts:
+    """Takes the parameters of the networks that a search can derive apart, by edge and operation.
+
+    Args:
+        **student: arguments of `derived_parameters` but the genotype: num_identities, channels, cells, reductions ...
+    """
+    beside = derived_parameters(Genotype(_POOLS, _POOLS), **student)
+    costs = np.zeros((2, len(EDGES), len(PRIMITIVES) - 1), np.int64)
+    for kind, edge, column in np.ndindex(costs.shape):
+        source, target = EDGES[edge]
+        cells = [list(_POOLS), list(_POOLS)]
+        cells[kind][2 * (target - INPUTS)] = (PRIMITIVES[1 + column], source)
+        costs[kind, edge, column] = derived_parameters(Genotype(tuple(cells[0]), tuple(cells[1])), **student) - beside
+    return ParameterCosts(beside, (costs[0], costs[1]))

@@ -1,26 +1,20 @@
 """The supernet that is searched and the student that is derived from it: stem, cells, head."""
 
-import functools
 import math
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from kdas_tf.errors import UserError
-from kdas_tf.genotype import EDGES, INPUTS, NODES, OPERATIONS, PRIMITIVES, Genotype
+from kdas_tf.genotype import EDGES, PRIMITIVES, Genotype
 from kdas_tf.models.cells import Cell, DerivedCell, SupernetCell, as_genotype, cell_plan, genotype_config
 from kdas_tf.models.drop_path import DropPath
 from kdas_tf.models.heads import ReIDHead
 from kdas_tf.models.stem import STEMS
+from kdas_tf.settings import PAPER_REDUCTIONS
 from kdas_tf.space.edges import deferred_statistics
-from kdas_tf.space.mixed import make_operation
-
-PAPER_REDUCTIONS = (2, 4, 6)
-"""The 3rd, 5th and 7th of eight cells (section 3.2.2)."""
 
 
 class CellNetwork(keras.Model):
@@ -96,11 +90,7 @@ class CellNetwork(keras.Model):
 
     def run_cell(self, cell: Cell, older, newer, training: bool):
         """The output of a cell."""
-        return cell(older, newer, training=training, **self.cell_arguments(cell))
-
-    def cell_arguments(self, cell: Cell) -> dict[str, Any]:
-        """What a cell needs beside its inputs."""
-        return {}
+        raise NotImplementedError
 
     def get_config(self):
         config = {
@@ -121,8 +111,8 @@ class Student(CellNetwork):
     Args:
         genotype: the architecture, or its fields as in a Keras config.
         num_identities: number of training identities.
-        drop_path: rate at which operations' outputs are left out in training (`DropPath`). 0, the paper's, adds
-            nothing to the network; with any other a callback can set `student.drop_path.rate`.
+        drop_path: rate at which operations' outputs are dropped in training (`DropPath`). 0, the paper's, adds nothing
+            to the network; with another rate a callback can set `student.drop_path.rate`.
         **kwargs: as in `CellNetwork`.
     """
 
@@ -149,8 +139,8 @@ class Student(CellNetwork):
             genotype=self.genotype, affine=True, name=f"cell_{index}", dtype=self.dtype_policy, **arguments
         )
 
-    def cell_arguments(self, cell: Cell) -> dict[str, Any]:
-        return {"drop_path": self.drop_path} if self.drop_path is not None else {}
+    def run_cell(self, cell: Cell, older, newer, training: bool):
+        return cell(older, newer, drop_path=self.drop_path, training=training)
 
     def get_config(self):
         config = {"genotype": genotype_config(self.genotype), "drop_path": self.drop_path_rate}
@@ -166,8 +156,8 @@ class Supernet(CellNetwork):
     Args:
         num_identities: number of training identities.
         partial_channels: K, of which one K-th of the channels is mixed (PC-DARTS); 1 mixes all, as the paper does.
-        rematerialize: whether a training step keeps the inputs of the cells only, and makes all that is between them
-            again for the gradient: the same numbers with less memory and more time (Chen et al., 2016).
+        rematerialize: whether a training step keeps only the inputs of the cells, and computes the cells once more for
+            the gradient: the same numbers with less memory and more time (Chen et al., 2016).
         **kwargs: as in `CellNetwork`.
     """
 
@@ -192,12 +182,10 @@ class Supernet(CellNetwork):
             setattr(self, f"alpha_{kind}", alpha)
         super().build(input_shape)
 
-    def cell_arguments(self, cell: Cell) -> dict[str, Any]:
-        return {"weights": ops.softmax(self.alpha_reduce if cell.reduction else self.alpha_normal, -1)}
-
     def run_cell(self, cell: Cell, older, newer, training: bool):
+        weights = ops.softmax(self.alpha_reduce if cell.reduction else self.alpha_normal, -1)
         if not (training and self.rematerialize):
-            return super().run_cell(cell, older, newer, training)
+            return cell(older, newer, weights=weights, training=training)
         moving: list[keras.Variable] = []
 
         def run(older, newer, weights):
@@ -206,7 +194,7 @@ class Supernet(CellNetwork):
             moving[:] = [variable for variable, _ in updates]
             return output, [value for _, value in updates]
 
-        output, values = keras.remat(run)(older, newer, self.cell_arguments(cell)["weights"])
+        output, values = keras.remat(run)(older, newer, weights)
         for variable, value in zip(moving, values, strict=True):
             variable.assign(value)
         return output
@@ -227,76 +215,6 @@ class Supernet(CellNetwork):
         return [v for v in self.trainable_variables if id(v) not in alphas]
 
 
-def derived_parameters(
-    genotype: Genotype,
-    num_identities: int,
-    *,
-    channels: int = 64,
-    cells: int = 8,
-    reductions: Sequence[int] = PAPER_REDUCTIONS,
-    image_size: Sequence[int] | None = None,
-    stem: str = "inet4",
-) -> int:
-    """Counts the trainable parameters of the `Student` that a genotype gives, without making it.
-
-    What does not depend on the operations is counted once for all genotypes, and each operation once for each width
-    and stride, so that a search can afford to ask every epoch.
-
-    Args:
-        genotype: the architecture.
-        num_identities: number of training identities.
-        channels: C of the student.
-        cells: number of cells.
-        reductions: positions of the reduction cells, counted from 0.
-        image_size: has no influence; it is taken so that a student's arguments can be passed on.
-        stem: of the student.
-    """
-    total = _parameters_beside_operations(genotype.concat, num_identities, channels, cells, tuple(reductions), stem)
-    for cell in cell_plan(cells, reductions, channels):
-        for name, source in genotype.reduce if cell["reduction"] else genotype.normal:
-            stride = 2 if cell["reduction"] and source < INPUTS else 1
-            total += _operation_parameters(cell["channels"], stride)[name]
-    return total
-
-
-@functools.lru_cache(maxsize=64)
-def _operation_parameters(channels: int, stride: int) -> dict[str, int]:
-    with _untouched_random_state():
-        found = {name: make_operation(name, channels, stride=stride) for name in OPERATIONS}
-        for operation in found.values():
-            operation.build((None, 8, 8, channels))  # the size has no influence
-    return {name: trainable_parameters(operation) for name, operation in found.items()}
-
-
-@functools.lru_cache(maxsize=16)
-def _parameters_beside_operations(
-    concat: tuple[int, ...], num_identities: int, channels: int, cells: int, reductions: tuple[int, ...], stem: str
-) -> int:
-    pooling = tuple(("max_pool_3x3", source) for _ in range(NODES) for source in range(INPUTS))  # has no parameters
-    genotype = Genotype(pooling, pooling, concat)
-    with _untouched_random_state():
-        student = Student(
-            genotype,
-            num_identities,
-            image_size=(8, 8),
-            channels=channels,
-            cells=cells,
-            reductions=reductions,
-            stem=stem,
-        )
-    return trainable_parameters(student)
-
-
 def trainable_parameters(layer: keras.layers.Layer) -> int:
     """Counts the trainable parameters of a built layer or network."""
     return sum(math.prod(v.shape) for v in layer.trainable_variables)
-
-
-@contextmanager
-def _untouched_random_state() -> Iterator[None]:
-    # Initializers draw their seeds from Python's generator: counting must not change what a run draws after it.
-    state = random.getstate()
-    try:
-        yield
-    finally:
-        random.setstate(state)

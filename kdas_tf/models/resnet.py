@@ -72,13 +72,8 @@ class ResidualBlock(keras.layers.Layer):
         return (batch, *(None if n is None else -(-n // self.stride) for n in size), self.channels)
 
     def get_config(self):
-        config = {
-            "filters": self.filters,
-            "stride": self.stride,
-            "bottleneck": self.bottleneck,
-            "conv_bias": self.conv_bias,
-        }
-        return {**super().get_config(), **config}
+        names = ("filters", "stride", "bottleneck", "conv_bias")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("kdas_tf")

@@ -1,4 +1,4 @@
-"""What every operation over parallel edges is made of: convolutions and batch normalisation with a leading edge axis.
+"""Parts of operations over parallel edges: convolutions and batch normalisation with a leading edge axis.
 
 Tensors are `[edges, batch, height, width, channels]`; where several edges leave one node, its tensor stands there once,
 and the first axis counts these sources, not edges. Edges come first because then the pointwise convolutions of
@@ -22,23 +22,21 @@ def kernel_initializer(fan_in: int) -> keras.initializers.Initializer:
 
 
 def shape_of(x) -> tuple:
-    """A tensor's shape as plain numbers, and only what is not known before it runs as tensors.
-
-    `ops.shape` adds an operation even where all is known.
-    """
+    """A tensor's shape as plain numbers where all are known; `ops.shape` would add an operation there too."""
     return ops.shape(x) if None in x.shape else tuple(x.shape)
 
 
 def _with_gradient(function: Callable) -> Callable:
-    """Makes a function of tensors, which returns its value and its gradient as a function of what comes from behind.
+    """Gives a function its own gradient: `function(*tensors)` returns (value, backward).
 
-    Keras' own `custom_gradient` hands that over by another name in every backend.
+    `backward` maps the gradient in the value to the gradients in the tensors. Keras' own `custom_gradient` passes it
+    under another name in every backend.
     """
 
     @ops.custom_gradient
     def with_gradient(*tensors):
-        value, gradient = function(*tensors)
-        return value, lambda *args, upstream=None: gradient(args[0] if upstream is None else upstream)
+        value, backward = function(*tensors)
+        return value, lambda *args, upstream=None: backward(args[0] if upstream is None else upstream)
 
     return with_gradient
 
@@ -79,7 +77,7 @@ def _shared_matmul(x, kernels):
 def times_constant(matrix: np.ndarray, x):
     """Product of a matrix of plain numbers with the last two axes of a tensor, `matrix @ x`.
 
-    Its gradient is written out for the same reason as that of the 1x1 convolutions.
+    Its gradient is written out because TensorFlow's takes more operations, as in `_shared_matmul`.
     """
 
     @_with_gradient
@@ -155,14 +153,15 @@ def shifted_downsample(x):
 
 
 def _standardize(x, mean, variance, epsilon: float, over_replicas: Callable | None = None):
-    """(x - mean) / sqrt(variance + epsilon), where both are x's own over all axes but the first and the last.
+    """(x - mean) / sqrt(variance + epsilon), with x's own mean and variance over all axes but the first and the last.
 
-    With several replicas they are those of all together; `over_replicas` gives two tensors' means over them.
+    With several replicas, mean and variance are those of all replicas together, and `over_replicas` gives the means of
+    two tensors over the replicas.
 
-    The gradient is written out (Ioffe and Szegedy, 2015, section 3): derived automatically it takes five times as
-    many operations, which a search pays at every one of its hundreds of normalisations. It is that of x with mean and
-    variance as functions of x; theirs is none. All is computed in float32, but what is kept for the gradient has the
-    type of x: in mixed precision the output is the largest thing that a step keeps.
+    The gradient is written out (Ioffe and Szegedy, 2015, section 3), as automatic differentiation takes five times as
+    many operations at each of the hundreds of normalisations of a search. Mean and variance count as functions of x and
+    get no gradient of their own. All is computed in float32, but the output, the largest thing that a step keeps, is
+    kept in the type of x.
     """
     axes = tuple(range(1, len(x.shape) - 1))
     scale = ops.rsqrt(variance + epsilon)
@@ -194,9 +193,9 @@ _deferred = _Deferred()
 
 @contextmanager
 def deferred_statistics() -> Iterator[list[tuple[keras.Variable, Any]]]:
-    """Collects what moving statistics would become, (variable, value), and leaves them as they are.
+    """Collects the new values of moving statistics, (variable, value), instead of assigning them.
 
-    What is computed twice, once for the loss and once for its gradient, must change them once.
+    A cell that is computed twice, once for the loss and once for its gradient, must change its statistics once.
     """
     before = _deferred.updates
     updates: list[tuple[keras.Variable, Any]] = []
@@ -216,8 +215,6 @@ class EdgeBatchNorm(keras.layers.Layer):
     Args:
         affine: learn a scale and an offset (not in the supernet's mixed operations, where they would let a
             weight grow to make up for a small alpha; DARTS section 2).
-        momentum: how much of the moving statistics stays at each step.
-        epsilon: added to the variance.
         replicas: number of replicas whose batches are normalised together, so that the result does not depend on
             it; 1 keeps every replica's statistics to itself. With more, `mean_over_replicas` must be set before the
             layer is trained (`kdas_tf.training.batch_norm` sets both).
@@ -228,19 +225,15 @@ class EdgeBatchNorm(keras.layers.Layer):
     mean_over_replicas: Callable[[Any], Any]
     """Gives the mean over the replicas of what each of them calls it with."""
 
-    def __init__(
-        self,
-        *,
-        affine: bool = True,
-        momentum: float = 0.9,
-        epsilon: float = 1e-5,
-        replicas: int = 1,
-        **kwargs,
-    ):
+    momentum = 0.9
+    """How much of the moving statistics stays at each step."""
+
+    epsilon = 1e-5
+    """Is added to the variance."""
+
+    def __init__(self, *, affine: bool = True, replicas: int = 1, **kwargs):
         super().__init__(**kwargs)
         self.affine = affine
-        self.momentum = momentum
-        self.epsilon = epsilon
         self.replicas = replicas
 
     def build(self, input_shape):
@@ -296,10 +289,4 @@ class EdgeBatchNorm(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        config = {
-            "affine": self.affine,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "replicas": self.replicas,
-        }
-        return {**super().get_config(), **config}
+        return {**super().get_config(), "affine": self.affine, "replicas": self.replicas}

@@ -1,6 +1,7 @@
 """The mixed operation (Eq. 2), for all edges that leave one node, or several, at once."""
 
 import functools
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from kdas_tf.candidates import CANDIDATES
 from kdas_tf.genotype import PRIMITIVES
+from kdas_tf.space.base import Operation, stacked
 from kdas_tf.space.edges import shape_of
-from kdas_tf.space.operations import DepthwiseSeparableConv, Operation, Pooling, SkipConnect, stacked
-from kdas_tf.space.part_aware import PartAware
 
 LONG = ("sep_conv_3x3",)
 """The candidates that take longest: they apply their operations twice."""
@@ -23,25 +24,17 @@ def make_operation(name: str, channels: int, **kwargs: Any) -> Operation:
     """Builds a candidate operation by its name in a genotype.
 
     Args:
-        name: one of `kdas_tf.genotype.OPERATIONS`.
+        name: one of `kdas_tf.candidates.CANDIDATES`.
         channels: channels of the output.
         **kwargs: as in `Operation`.
 
     Raises:
         KeyError: there is no such operation.
     """
-    builders: dict[str, tuple[type[Operation], dict[str, Any]]] = {
-        "max_pool_3x3": (Pooling, {"mode": "max"}),
-        "avg_pool_3x3": (Pooling, {"mode": "average"}),
-        "skip_connect": (SkipConnect, {}),
-        "sep_conv_3x3": (DepthwiseSeparableConv, {"kernel_size": 3, "repeats": 2}),
-        "sep_conv_5x5": (DepthwiseSeparableConv, {"kernel_size": 5, "repeats": 2}),
-        "dil_conv_3x3": (DepthwiseSeparableConv, {"kernel_size": 3, "dilation": 2}),
-        "dil_conv_5x5": (DepthwiseSeparableConv, {"kernel_size": 5, "dilation": 2}),
-        "part_aware": (PartAware, {}),
-    }
-    kind, config = builders[name]
-    return kind(channels, name=name, **config, **kwargs)
+    candidate = CANDIDATES[name]
+    file, layer = candidate.layer.split(".")
+    kind = getattr(importlib.import_module(f"kdas_tf.space.{file}"), layer)
+    return kind(channels, name=name, **candidate.arguments, **kwargs)
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -68,9 +61,7 @@ class MixedFanOut(Operation):
             for name in PRIMITIVES
             if name != "none"
         }
-        self.stacks = [
-            [name for name in names if name != "skip_connect" or self.stride == 2] for names in (LONG, SHORT)
-        ]
+        self.stacks = [[name for name in names if not self.candidates[name].is_identity] for names in (LONG, SHORT)]
         self.norms = [self.new_norm("long_norm"), self.new_norm("short_norm")]
 
     def build_weights(self, input_shape):
@@ -82,13 +73,13 @@ class MixedFanOut(Operation):
             norm.build((mask.shape[1], *self.compute_output_shape(input_shape)[1:]))
 
     def _map_matrices(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Zeros and ones: `[7, maps]`, what operation a map is of; `[edges, maps]`, whether it counts on an edge.
+        """Zeros and ones: `[7, maps]`, which operation made a map; `[edges, maps]`, whether a map counts on an edge.
 
-        Products with them pick weights; the gradient of indexing takes many more operations.
+        Products with these matrices pick weights; the gradient of indexing takes many more operations.
         """
         columns, masks = [], []
         for name in names:
-            maps = self.candidates[name].compute_output_shape((None,) * 4)[0]  # one for each source, or for each edge
+            maps = self.candidates[name].maps
             columns += [PRIMITIVES.index(name)] * maps
             masks.append(np.repeat(np.eye(maps), self.edges // maps, axis=0))
         return np.eye(len(PRIMITIVES), dtype="float32")[:, columns], np.concatenate(masks, 1).astype("float32")
@@ -103,6 +94,17 @@ class MixedFanOut(Operation):
         if self.stride == 1:
             mixtures.append(_mix(weights, *self.pick_identity, x))
         return ops.reshape(functools.reduce(ops.add, mixtures), (self.edges, *shape_of(stack)[1:]))
+
+    def stack_sizes(self) -> list[int]:
+        """Counts the maps of each stack."""
+        return [sum(self.candidates[name].maps for name in names) for names in self.stacks]
+
+    def multiply_adds(self, input_shape) -> int:
+        return sum(candidate.multiply_adds(input_shape) for candidate in self.candidates.values())
+
+    def kept_maps(self) -> tuple[int, int]:
+        of_output, of_input = zip(*(candidate.kept_maps() for candidate in self.candidates.values()), strict=True)
+        return sum(of_output), sum(of_input)
 
     def get_config(self):
         config = super().get_config()

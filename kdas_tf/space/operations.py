@@ -9,102 +9,12 @@ channels]`: first those of the first node. The derived network uses them with on
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from kdas_tf.errors import UserError
-from kdas_tf.space.edges import EdgeBatchNorm, depthwise, kernel_initializer, pointwise, shifted_downsample
-
-
-def stacked(x):
-    """A node's tensor, or those of several nodes, as `[sources, batch, height, width, channels]`."""
-    return x if len(x.shape) == 5 else ops.expand_dims(x, 0)
-
-
-class Operation(keras.layers.Layer):
-    """What all candidate operations share: edges, channels, stride, and the batch normalisation that ends them.
-
-    Subclasses say in `convolve` what comes before that normalisation.
-
-    Args:
-        channels: channels of the output.
-        edges: number of parallel edges, each with weights of its own.
-        sources: number of nodes that they leave, as many each.
-        stride: 1, or 2 on the edges that leave the inputs of a reduction cell.
-        affine: scale and offset in the batch normalisations.
-        normalize: end with batch normalisation; the supernet's mixture does that for all candidates together.
-
-    Input shape: `[batch, height, width, channels]`, or `[sources, batch, height, width, channels]`; layers are built
-    with the former.
-    Output shape: `[edges, batch, ceil(height / stride), ceil(width / stride), channels]`.
-
-    Raises:
-        UserError: channels, edges or sources below 1, edges that the sources cannot share equally, or a stride that is
-            neither 1 nor 2.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        edges: int = 1,
-        sources: int = 1,
-        stride: int = 1,
-        affine: bool = True,
-        normalize: bool = True,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        if channels < 1 or edges < 1 or sources < 1 or edges % sources or stride not in (1, 2):
-            raise UserError(
-                "An operation needs channels >= 1, edges >= 1, equally many for each source, and a stride of 1 or 2, "
-                f"got channels={channels}, edges={edges}, sources={sources}, stride={stride}."
-            )
-        self.channels = channels
-        self.edges = edges
-        self.sources = sources
-        self.stride = stride
-        self.affine = affine
-        self.normalize = normalize
-        self.norm = self.new_norm("norm") if normalize else None
-
-    def new_norm(self, name: str) -> EdgeBatchNorm:
-        """Makes a batch normalisation, to be built with the shape of its input."""
-        return EdgeBatchNorm(affine=self.affine, name=name, dtype=self.dtype_policy)
-
-    def add_kernel(self, name: str, shape: tuple[int, ...], fan_in: int) -> keras.Variable:
-        """Adds a kernel whose first axis counts edges."""
-        return self.add_weight(name=name, shape=shape, initializer=kernel_initializer(fan_in))
-
-    def build(self, input_shape):
-        self.build_weights(input_shape)
-        if self.norm is not None:
-            self.norm.build(self.compute_output_shape(input_shape))
-
-    def build_weights(self, input_shape) -> None:
-        """Adds the weights of `convolve`; pooling has none."""
-
-    def convolve(self, x, training: bool):
-        """What the operation does before its last batch normalisation, from `[sources, ...]` to `[edges, ...]`."""
-        raise NotImplementedError
-
-    def call(self, x, training: bool = False):
-        output = self.convolve(stacked(x), training)
-        return output if self.norm is None else self.norm(output, training=training)
-
-    def compute_output_shape(self, input_shape):
-        batch, *size = input_shape[:3]
-        return (self.edges, batch, *(None if n is None else -(-n // self.stride) for n in size), self.channels)
-
-    def get_config(self):
-        config = {
-            "channels": self.channels,
-            "edges": self.edges,
-            "sources": self.sources,
-            "stride": self.stride,
-            "affine": self.affine,
-            "normalize": self.normalize,
-        }
-        return {**super().get_config(), **config}
+from kdas_tf.space.base import Operation
+from kdas_tf.space.edges import depthwise, pointwise, shifted_downsample
+from kdas_tf.space.plain_form import Forward, Map, as_map, joined, kernel_1x1, scale_and_offset, to_array
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -127,8 +37,16 @@ class Pooling(Operation):
         pooled = _max_pool(images, self.stride) if self.mode == "max" else _average_pool(images, self.stride)
         return ops.reshape(pooled, (self.sources, -1, *pooled.shape[1:]))
 
-    def compute_output_shape(self, input_shape):
-        return (self.sources, *super().compute_output_shape(input_shape)[1:])
+    @property
+    def maps(self) -> int:
+        return self.sources
+
+    def plain(self, target: Any) -> Forward:
+        pool = target.max_pool if self.mode == "max" else target.average_pool
+        if self.norm is None:
+            return lambda x: as_map(target, pool(x.raw, self.stride))
+        scale, offset = (values.astype(np.float32) for values in self.folded_norm())
+        return lambda x: as_map(target, target.shift(target.scale(pool(x.raw, self.stride), scale), offset))
 
     def get_config(self):
         return {**super().get_config(), "mode": self.mode}
@@ -154,9 +72,10 @@ def _average_pool(x, stride: int):
 
 @keras.saving.register_keras_serializable("kdas_tf")
 class SkipConnect(Operation):
-    """The identity, `[sources, batch, ...]`, at stride 1; a factorised reduce of every edge at stride 2.
+    """The identity, `[sources, batch, ...]`, at stride 1, never normalised; a factorised reduce at stride 2.
 
-    The identity is never normalised.
+    The factorised reduce is ReLU and two 1x1 convolutions of stride 2 on every edge, the second on the input shifted by
+    one pixel, concatenated. Source: DARTS; odd sizes as in AutoDL-Projects.
     """
 
     def __init__(self, channels: int, *, stride: int = 1, normalize: bool = True, **kwargs: Any):
@@ -164,32 +83,42 @@ class SkipConnect(Operation):
 
     def build_weights(self, input_shape):
         if self.stride == 2:
-            self.even_kernel, self.odd_kernel = _add_reduce_kernels(self, input_shape[-1])
+            edges, inputs, half = self.edges, input_shape[-1], self.channels // 2
+            self.even_kernel = self.add_kernel("even_kernel", (edges, inputs, half), inputs)
+            self.odd_kernel = self.add_kernel("odd_kernel", (edges, inputs, self.channels - half), inputs)
 
     def convolve(self, x, training: bool):
         if self.stride == 1:
             return x
-        return _factorized_reduce(x, self.even_kernel, self.odd_kernel)
+        x = ops.relu(x)
+        even = pointwise(x[..., ::2, ::2, :], self.even_kernel)
+        return ops.concatenate([even, pointwise(shifted_downsample(x), self.odd_kernel)], -1)
 
-    def compute_output_shape(self, input_shape):
-        shape = super().compute_output_shape(input_shape)
-        return shape if self.stride == 2 else (self.sources, *shape[1:])
+    @property
+    def maps(self) -> int:
+        return self.edges if self.stride == 2 else self.sources
 
+    @property
+    def is_identity(self) -> bool:
+        return self.stride == 1
 
-def _add_reduce_kernels(layer: Operation, inputs: int) -> tuple[keras.Variable, keras.Variable]:
-    half = layer.channels // 2
-    even = layer.add_kernel("even_kernel", (layer.edges, inputs, half), inputs)
-    return even, layer.add_kernel("odd_kernel", (layer.edges, inputs, layer.channels - half), inputs)
+    def kept_maps(self) -> tuple[int, int]:
+        return 0, 0  # left out at stride 2: one map of each of eight edges
 
+    def plain(self, target: Any) -> Forward:
+        if self.stride == 1:
+            return lambda x: x
+        scale, offset = self.folded_norm()
+        even, odd = to_array(self.even_kernel)[0], to_array(self.odd_kernel)[0]
+        half, bias = even.shape[-1], offset.astype(np.float32)
+        even_kernel, odd_kernel = kernel_1x1(even, scale[:half]), kernel_1x1(odd, scale[half:])
 
-def _factorized_reduce(x, even_kernel, odd_kernel):
-    """ReLU, two 1x1 convolutions of stride 2, the second on the input shifted by one pixel, concatenated.
+        def forward(x: Map) -> Map:
+            evens = target.convolution(x.relu, even_kernel, bias[:half], stride=2)
+            odds = target.convolution(target.odd_pixels(x.relu), odd_kernel, bias[half:])
+            return joined(target, [as_map(target, evens), as_map(target, odds)])
 
-    Source: DARTS; odd sizes as in AutoDL-Projects.
-    """
-    x = ops.relu(x)
-    even = pointwise(x[..., ::2, ::2, :], even_kernel)
-    return ops.concatenate([even, pointwise(shifted_downsample(x), odd_kernel)], -1)
+        return forward
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -202,6 +131,11 @@ class PointwiseConv(Operation):
 
     def convolve(self, x, training: bool):
         return pointwise(ops.relu(x), self.kernel)
+
+    def plain(self, target: Any) -> Forward:
+        scale, offset = self.folded_norm()
+        kernel, bias = kernel_1x1(to_array(self.kernel)[0], scale), offset.astype(np.float32)
+        return lambda x: as_map(target, target.convolution(x.relu, kernel, bias))
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -240,6 +174,26 @@ class DepthwiseSeparableConv(Operation):
             if i < len(self.inner_norms):
                 x = self.inner_norms[i](x, training=training)
         return x
+
+    def kept_maps(self) -> tuple[int, int]:
+        # Of the output's size: what each depthwise convolution gives, what the last pointwise one gives, and between
+        # two repeats a normalisation and a ReLU. Of the input's: its ReLU, and the phases of a dilated convolution.
+        return self.edges * (3 * self.repeats - 1), self.sources * self.dilation
+
+    def plain(self, target: Any) -> Forward:
+        steps = []
+        for i, (scale, offset) in enumerate([*map(scale_and_offset, self.inner_norms), self.folded_norm()]):
+            spatial, stride = to_array(self.depthwise_kernels[i])[0], self.stride if i == 0 else 1
+            channelwise = kernel_1x1(to_array(self.pointwise_kernels[i])[0], scale)
+            steps.append((spatial, stride, channelwise, offset.astype(np.float32)))
+
+        def forward(x: Map) -> Map:
+            for spatial, stride, channelwise, bias in steps:
+                filtered = target.depthwise(x.relu, spatial, stride, self.dilation)
+                x = as_map(target, target.convolution(filtered, channelwise, bias))
+            return x
+
+        return forward
 
     def get_config(self):
         config = {"kernel_size": self.kernel_size, "dilation": self.dilation, "repeats": self.repeats}

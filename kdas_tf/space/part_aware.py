@@ -1,6 +1,8 @@
 """The part-aware module of Auto-ReID (Quan et al., 2019, section 3.2), the candidate made for people."""
 
 import itertools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,8 +10,9 @@ import numpy as np
 from keras import ops
 
 from kdas_tf.errors import UserError
+from kdas_tf.space.base import Operation
 from kdas_tf.space.edges import pointwise, shifted_downsample, times_constant
-from kdas_tf.space.operations import Operation
+from kdas_tf.space.plain_form import Array, Forward, Map, as_map, joined, kernel_1x1, scale_and_offset, to_array
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -104,6 +107,60 @@ class PartAware(Operation):
         keys, queries = ops.split(keys_queries, 2, axis=-1)
         attention = ops.softmax(ops.einsum("ebph,ebqh->ebpq", keys, queries), -1)
         return ops.matmul(attention, features)
+
+    def multiply_adds(self, input_shape) -> int:
+        # The strips' part of the last convolution is computed once for a strip, not at every pixel.
+        edges, parts, inputs, hidden = self.local_kernel.shape
+        strips = parts * hidden * (inputs + 2 * hidden + self.channels)
+        attention = 2 * parts * parts * hidden  # K Q^T, and the sum that it weighs
+        pixels = math.prod(self.compute_output_shape(input_shape)[2:4]) * inputs * self.channels
+        return edges * (strips + attention + pixels)
+
+    def plain(self, target: Any) -> Forward:
+        scale, offset = self.folded_norm()
+        kernel, hidden = (to_array(self.kernel)[0] * scale).astype(np.float32), self.channels // 3
+        strips, bias, half = self._plain_strips(target), offset.astype(np.float32), self.channels // 2
+        rows, filters = self.membership, (slice(None, half), slice(half, None))
+
+        def combine(
+            pixels: Any, features: Any, taken: slice, rows: Array, stride: int = 1, columns: Array | None = None
+        ) -> Map:
+            convolved = target.convolution(pixels, kernel_1x1(kernel[:-hidden, taken]), bias[taken], stride)
+            spread = target.matmul(rows, target.matmul(features, kernel[-hidden:, taken]))
+            return as_map(target, target.add_rows(convolved, spread, columns))
+
+        if self.stride == 1:
+            return lambda x: combine(x.raw, strips(x), slice(None), rows)
+        odd_rows = np.pad(rows, ((0, len(rows) % 2), (0, 0)))[1::2]
+
+        def forward(x: Map) -> Map:
+            features, width = target.relu(strips(x)), x.raw.shape[2]
+            evens = combine(x.relu, features, filters[0], rows[::2], stride=2)
+            columns = np.pad(np.ones(width, np.float32), (0, 1))[1::2] if width % 2 else None
+            odds = combine(target.odd_pixels(x.relu), features, filters[1], odd_rows, 1, columns)
+            return joined(target, [evens, odds])
+
+        return forward
+
+    def _plain_strips(self, target: Any) -> Callable[[Map], Any]:
+        """The strips' features after attention, `[batch, parts, hidden]`."""
+        kernel, bias = to_array(self.local_kernel)[0], to_array(self.local_bias)[0, 0]
+        scale, offset = (values.reshape(bias.shape) for values in scale_and_offset(self.local_norm))
+        local_kernel = (kernel * scale[:, None]).astype(np.float32)
+        local_bias = (bias * scale + offset).astype(np.float32)[:, None]
+        key_kernel, query_kernel = np.split(to_array(self.key_query_kernel)[0], 2, axis=-1)
+        key_bias, query_bias = np.split(to_array(self.key_query_bias).reshape(-1), 2)
+        average = (self.membership / self.membership.sum(0)).T.astype(np.float32)
+
+        def forward(x: Map) -> Any:
+            pooled = target.transpose(target.relu(target.row_means(x.raw, average)), (1, 0, 2))  # a kernel each
+            features = target.transpose(target.add(target.matmul(pooled, local_kernel), local_bias), (1, 0, 2))
+            keys = target.add(target.matmul(features, key_kernel), key_bias)
+            queries = target.add(target.matmul(features, query_kernel), query_bias)
+            attention = target.softmax(target.matmul(keys, target.transpose(queries, (0, 2, 1))))
+            return target.matmul(attention, features)
+
+        return forward
 
     def get_config(self):
         return {**super().get_config(), "parts": self.parts}

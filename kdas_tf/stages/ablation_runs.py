@@ -12,7 +12,7 @@ from kdas_tf import files, genotype
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation.comparison import NUMBERS, Numbers
 from kdas_tf.genotype import Genotype
-from kdas_tf.models.networks import derived_parameters
+from kdas_tf.models.costs import derived_parameters
 from kdas_tf.settings import CellSettings, Job
 from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import teacher as teacher_stage

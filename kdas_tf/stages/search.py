@@ -14,8 +14,9 @@ from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
 from kdas_tf.drawing import pictures
 from kdas_tf.losses.objective import Objective
+from kdas_tf.models.costs import derived_parameters
 from kdas_tf.models.memory import search_bytes, search_step_bytes
-from kdas_tf.models.networks import Supernet, derived_parameters, trainable_parameters
+from kdas_tf.models.networks import Supernet, trainable_parameters
 from kdas_tf.schedules import LinearTemperature
 from kdas_tf.settings import CellSettings, Fitting, Job, Monitoring, Sampling, Stabilizers
 from kdas_tf.stages import data as data_stage

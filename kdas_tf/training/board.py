@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from kdas_tf import genotype
 from kdas_tf.drawing import pictures
-from kdas_tf.models.networks import Supernet, derived_parameters
+from kdas_tf.models.costs import derived_parameters
+from kdas_tf.models.networks import Supernet
 from kdas_tf.training.callbacks import OnFirstWorker
 from kdas_tf.training.devices.replicas import Strategy
 from kdas_tf.training.devices.workers import writes

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from kdas_tf.errors import UserError
-from kdas_tf.losses.regularizers import beta_decay, expected_parameters, over_budget, parameter_costs
+from kdas_tf.losses.regularizers import beta_decay, expected_parameters, over_budget
+from kdas_tf.models.costs import parameter_costs
 
 
 class AlphaWarmup(keras.callbacks.Callback):

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from kdas_tf.genotype import EDGES, PRIMITIVES, Genotype
-from kdas_tf.losses.regularizers import beta_decay, expected_parameters, over_budget, parameter_costs
-from kdas_tf.models.networks import derived_parameters
+from kdas_tf.losses.regularizers import beta_decay, expected_parameters, over_budget
+from kdas_tf.models.costs import derived_parameters, parameter_costs
 
 STUDENT = {"num_identities": 7, "channels": 8, "cells": 3, "reductions": (1,)}
 POOLS = tuple(("max_pool_3x3", source) for _ in range(4) for source in (0, 1))

@@ -58,32 +58,6 @@ def test_networks_of_cells_are_counted_as_tensorflow_counts_them(genotype, stem)
     assert multiply_adds(network, SIZE) == counted_by_tensorflow(network, SIZE)
 
 
-@pytest.mark.parametrize("reductions", [(), (0,)])
-def test_the_part_aware_module_is_counted_as_by_hand(reductions):
-    part, pool = ("part_aware", 0), ("max_pool_3x3", 0)
-    one, none = (Genotype([first, *[pool] * 7], [first, *[pool] * 7]) for first in (part, pool))
-    arguments = {**SMALL, "cells": 1, "reductions": reductions}
-    channels, rows, columns = (24, 8, 4) if reductions else (12, 16, 8)
-    hidden, parts = channels // 3, 4
-    expected = parts * channels * hidden  # the strips' own 1x1 convolutions
-    expected += parts * hidden * 2 * hidden  # keys and queries
-    expected += 2 * parts * parts * hidden  # K Q^T, and the sum that it weighs
-    expected += parts * hidden * channels  # the strips' part of the last convolution
-    expected += rows * columns * channels * channels  # the pixels' part
-    found = [multiply_adds(Student(genotype, 7, **arguments), SIZE) for genotype in (one, none)]
-    assert found[0] - found[1] == expected
-
-
-def test_odd_sizes_are_counted_by_the_positions_of_the_output():
-    pool = ("max_pool_3x3", 0)
-    found = []
-    for first in (("dil_conv_3x3", 0), pool):
-        pairs = [first, *[pool] * 7]
-        student = Student(Genotype(pairs, pairs), 7, image_size=(36, 20), channels=8, cells=1, reductions=())
-        found.append(multiply_adds(student, (36, 20)))
-    assert found[0] - found[1] == 9 * 5 * (9 * 8 + 8 * 8)  # 9 x 5 positions, 3x3 depthwise and 1x1 to 8 channels
-
-
 @pytest.mark.parametrize(
     ("backbone", "size", "arguments", "hidden"),
     [

@@ -1,6 +1,6 @@
 import pytest
 
-from kdas_tf.models.memory import search_step_bytes
+from kdas_tf.models.memory import search_bytes, search_step_bytes
 
 PAPER = {"image_size": (384, 128), "channels": 32, "cells": 8, "reductions": (2, 4, 6)}
 
@@ -40,6 +40,17 @@ def test_partial_channels_leave_a_kth_of_it_and_the_maps_that_are_pooled_beside(
     passing = 8 * 6 * 2 * (3 * 4 + 2) // 2
     size = {"image_size": (16, 8), "channels": 2, "cells": 1, "reductions": (0,)}
     assert search_step_bytes(1, partial_channels=2, **size) == 4 * (kept + passing)
+
+
+def test_in_mixed_precision_kept_maps_have_two_bytes_a_number_and_normalisations_still_four():
+    # As in the first test; and a supernet that rematerialises keeps its outputs in two bytes too.
+    kept, passing, outputs = 12 * (8 * 14 + 2 * 5 + 3 * 5), 12 * 6 * 2 * (2 * 4 + 2), 4 * 12
+    size = {"image_size": (8, 4), "channels": 2, "cells": 1, "reductions": (), "bytes_per_number": 2}
+    assert search_step_bytes(3, **size) == 2 * kept + 4 * passing
+    assert search_step_bytes(3, rematerialize=True, **size) == 2 * (outputs + kept) + 4 * passing
+    float32 = {**size, "bytes_per_number": 4}
+    # Parameters are float32 in both.
+    assert search_bytes(3, 1000, **float32) - search_bytes(3, 1000, **size) == 2 * kept
 
 
 def test_behind_a_stem_that_keeps_the_size_the_cells_work_at_sixteen_times_as_many_positions():

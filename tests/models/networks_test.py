@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import AUTO_REID, DARTS_V2, GDAS_V1, NAMED, Genotype, random_genotype
+from kdas_tf.models.costs import derived_parameters
 from kdas_tf.models.heads import ReIDOutput
-from kdas_tf.models.networks import Student, Supernet, derived_parameters
+from kdas_tf.models.networks import Student, Supernet
 
 SMALL = {"image_size": (48, 24), "channels": 6, "cells": 3, "reductions": (1,)}
 

@@ -3,12 +3,31 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdas_tf.candidates import CANDIDATES
 from kdas_tf.errors import UserError
-from kdas_tf.genotype import OPERATIONS
+from kdas_tf.serving.graphs.targets import TensorFlowTarget
 from kdas_tf.space.mixed import make_operation
+from kdas_tf.space.operations import PointwiseConv
+from kdas_tf.space.plain_form import as_map
+from tests.serving import networks
 from tests.space import recorded
 
 CASES = sorted(recorded.group(dict.fromkeys(np.load("tests/reference/candidate_ops.npz").files)))
+
+
+# By hand, of one image and one edge from 9x5 pixels of 6 channels, at stride 1 (45 pixels) and 2 (5x3 = 15 pixels):
+# a depthwise convolution takes size * size * 6 for a pixel, a 1x1 convolution 6 * 6.
+MULTIPLY_ADDS = {
+    "max_pool_3x3": (0, 0),
+    "avg_pool_3x3": (0, 0),
+    "skip_connect": (0, 15 * 36),
+    "sep_conv_3x3": (45 * 2 * (54 + 36), 15 * 2 * (54 + 36)),
+    "sep_conv_5x5": (45 * 2 * (150 + 36), 15 * 2 * (150 + 36)),
+    "dil_conv_3x3": (45 * (54 + 36), 15 * (54 + 36)),
+    "dil_conv_5x5": (45 * (150 + 36), 15 * (150 + 36)),
+    # 4 strips of 2 features: from 6 channels, keys and queries, to 6 channels; K Q^T and the sum that it weighs.
+    "part_aware": tuple(4 * 2 * (6 + 2 * 2 + 6) + 2 * 4 * 4 * 2 + pixels * 36 for pixels in (45, 15)),
+}
 
 
 def build(name, stride, shape, **kwargs):
@@ -48,7 +67,7 @@ def test_operation_agrees_with_the_recorded_original_in_outputs_gradients_and_st
 
 @pytest.mark.parametrize("shape", [(2, 8, 4, 6), (2, 11, 7, 6), (3, 5, 9, 6)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", CANDIDATES)
 def test_every_operation_keeps_the_contract(name, stride, shape, tmp_path):
     """Shapes, symbolic shapes, config round trip, save and load, gradients, edges on their own."""
     keras.utils.set_random_seed(1)
@@ -58,7 +77,11 @@ def test_every_operation_keeps_the_contract(name, stride, shape, tmp_path):
         output = operation(x, training=True)
         loss = tf.reduce_sum(output**2)
     assert output.shape == operation.compute_output_shape(shape)
-    assert output.shape[0] in (1, 3)
+    assert output.shape[0] == operation.maps
+    assert operation.maps in (1, 3)
+    kept = operation.kept_maps()
+    assert all(isinstance(number, int) and number >= 0 for number in kept)
+    assert CANDIDATES[name].color.startswith("#")
     assert output.shape[1:] == (shape[0], -(-shape[1] // stride), -(-shape[2] // stride), shape[3])
     for variable, gradient in zip(
         operation.trainable_variables,
@@ -78,8 +101,46 @@ def test_every_operation_keeps_the_contract(name, stride, shape, tmp_path):
     np.testing.assert_allclose(loaded(x), operation(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_multiply_adds_are_those_counted_by_hand(name):
+    for stride, expected in zip((1, 2), MULTIPLY_ADDS[name], strict=True):
+        for edges in (1, 3):
+            assert build(name, stride, (1, 9, 5, 6), edges=edges).multiply_adds((1, 9, 5, 6)) == edges * expected
+
+
+@pytest.mark.parametrize("size", [(8, 6), (9, 7), (11, 4)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_the_plain_form_gives_what_the_layer_gives(name, stride, size):
+    check_plain_form(make_operation(name, 6, stride=stride), size)
+
+
+@pytest.mark.parametrize("name", ["max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "skip_connect"])
+def test_plain_normalisations_may_have_no_scale_or_follow_a_pool_or_be_missing(name):
+    check_plain_form(make_operation(name, 6, stride=2, affine=False, normalize=True), (8, 6))
+    check_plain_form(make_operation(name, 6, stride=2, normalize=False), (8, 6))
+
+
+def test_the_input_of_a_cell_changes_width_in_its_plain_form_too():
+    check_plain_form(PointwiseConv(4), (5, 3))
+
+
+def check_plain_form(operation, size):
+    operation.build((None, *size, 6))
+    generator = np.random.default_rng(0)
+    for weight in operation.weights:  # biases too start as zeros
+        weight.assign(generator.uniform(-0.5, 0.5, weight.shape))
+    networks.untrained(keras.Sequential([operation]))
+    x = generator.normal(size=(2, *size, 6)).astype("float32")
+    expected = operation(x, training=False)[0]
+    target = TensorFlowTarget()
+    plain = operation.plain(target)(as_map(target, tf.constant(x)))
+    np.testing.assert_allclose(plain.raw, expected, atol=2e-5)
+    np.testing.assert_allclose(plain.relu, np.maximum(expected, 0), atol=2e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", CANDIDATES)
 def test_parallel_edges_equal_one_operation_per_edge(name, stride):
     x = keras.random.normal((2, 8, 6, 6), seed=3)
     together = build(name, stride, x.shape, edges=3)
@@ -93,7 +154,7 @@ def test_parallel_edges_equal_one_operation_per_edge(name, stride):
         )
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", CANDIDATES)
 def test_operation_computes_in_bfloat16_with_float32_weights(name):
     operation = build(name, 2, (2, 8, 4, 6), dtype="mixed_bfloat16")
     assert operation(keras.random.normal((2, 8, 4, 6), seed=4), training=True).dtype == "bfloat16"

@@ -10,7 +10,7 @@ import pytest
 
 from kdas_tf import genotype
 from kdas_tf.errors import UserError
-from kdas_tf.models.networks import derived_parameters
+from kdas_tf.models.costs import derived_parameters
 from kdas_tf.schedules import LinearTemperature
 from kdas_tf.stages import table
 from tests.stages import small

@@ -5,7 +5,8 @@ import tensorflow as tf
 from kdas_tf.drawing import pictures
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import PRIMITIVES, derive
-from kdas_tf.models.networks import Supernet, derived_parameters
+from kdas_tf.models.costs import derived_parameters
+from kdas_tf.models.networks import Supernet
 from kdas_tf.training.board import ArchitectureLog, Board
 
 

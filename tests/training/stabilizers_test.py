@@ -4,7 +4,8 @@ import pytest
 
 from kdas_tf.errors import UserError
 from kdas_tf.genotype import random_genotype
-from kdas_tf.models.networks import Supernet, derived_parameters
+from kdas_tf.models.costs import derived_parameters
+from kdas_tf.models.networks import Supernet
 from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
 
 STUDENT = {"num_identities": 7, "channels": 8, "cells": 2, "reductions": (1,)}

@@ -10,38 +10,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-from kdas_tf.space.edges import EdgeBatchNorm
-
-Array = npt.NDArray[np.floating]
+from kdas_tf.space.plain_form import Array, scale_and_offset, to_array
 
 _FOLDABLE = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
-
-
-def scale_and_offset(norm: keras.layers.Layer) -> tuple[Array, Array]:
-    """Scale and offset of a normalisation in inference.
-
-    Args:
-        norm: a `keras.layers.BatchNormalization` of the last axis, or an `EdgeBatchNorm` of one edge.
-
-    Returns:
-        Both float64 `[channels]`.
-    """
-    affine = norm.affine if isinstance(norm, EdgeBatchNorm) else True
-    scaled, centred = affine and getattr(norm, "scale", True), affine and getattr(norm, "center", True)
-    mean, variance = _flat(norm.moving_mean), _flat(norm.moving_variance)
-    scale = (_flat(norm.gamma) if scaled else 1.0) / np.sqrt(variance + norm.epsilon)
-    return scale, (_flat(norm.beta) if centred else 0.0) - scale * mean
-
-
-def _flat(variable: keras.Variable) -> Array:
-    return to_array(variable).astype(np.float64).reshape(-1)
-
-
-def to_array(variable: keras.Variable) -> Array:
-    """The values of a variable."""
-    return keras.ops.convert_to_numpy(variable.value)
 
 
 def fold(layer: keras.layers.Layer, norm: keras.layers.Layer | None) -> tuple[list[Array], Array]:

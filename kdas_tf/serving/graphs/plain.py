@@ -14,9 +14,9 @@ from kdas_tf.models.networks import Student
 from kdas_tf.models.resnet import ResidualBlock, ResNet
 from kdas_tf.models.stem import IMAGENET_MEAN, IMAGENET_STD
 from kdas_tf.models.teacher_network import Teacher
-from kdas_tf.serving.graphs.folding import Array, fold, fold_functional, scale_and_offset
-from kdas_tf.serving.graphs.plain_operations import Map, as_map, joined, plain_operation
+from kdas_tf.serving.graphs.folding import fold, fold_functional
 from kdas_tf.serving.graphs.targets import Target, TensorFlowTarget
+from kdas_tf.space.plain_form import Array, Map, as_map, joined, scale_and_offset
 
 Body = Callable[[Any], Any]
 
@@ -145,8 +145,8 @@ def _student(network: Student, target: Target) -> Body:
 
 
 def _cell(cell: DerivedCell, target: Target) -> Callable[[Map, Map], Map]:
-    inputs = [plain_operation(cell.older_input, target), plain_operation(cell.newer_input, target)]
-    operations = [plain_operation(operation, target) for operation in cell.operations]
+    inputs = [cell.older_input.plain(target), cell.newer_input.plain(target)]
+    operations = [operation.plain(target) for operation in cell.operations]
     sources = [source for _, source in cell.pairs]
 
     def forward(older: Map, newer: Map) -> Map:
