@@ -34,7 +34,7 @@ from kdas_tf.stages.judging import judge, summary
 from kdas_tf.training.board import Board
 from kdas_tf.training.checkpoints import Checkpoints
 from kdas_tf.training.fitting import fit
-from kdas_tf.training.optimizers import adam
+from kdas_tf.training.optimizers import Adam
 from kdas_tf.training.steps import TrainingModel
 
 
@@ -82,7 +82,7 @@ def train_and_judge(candidate: genotype.Genotype, arguments: argparse.Namespace,
     student = Student(candidate, len(identities), **network)
     teacher = teacher_stage.load(arguments.workdir)
     model = TrainingModel(student, teacher, Objective(), num_identities=len(identities))
-    model.compile(adam(learning_rate=arguments.learning_rate), jit_compile=False)
+    model.compile(Adam()(learning_rate=arguments.learning_rate), jit_compile=False)
     batches = functools.partial(
         balanced_batches,
         data.train,
@@ -105,7 +105,7 @@ def train_and_judge(candidate: genotype.Genotype, arguments: argparse.Namespace,
             steps_per_epoch=steps_per_epoch(len(labels), 32),
             checkpoints=Checkpoints(Path(folder) / "checkpoints", {"network": student}, keep=1),
             board=Board(Path(folder) / "tensorboard"),
-            temperature=functools.partial(schedules.linear_temperature, end_epoch=0.95 * arguments.epochs),
+            temperature=schedules.LinearTemperature(end_epoch=0.95 * arguments.epochs),
             learning_rate=functools.partial(
                 schedules.cosine,
                 start=arguments.learning_rate,

@@ -43,7 +43,7 @@ def measure(size: tuple[int, ...], repeats: int, **options: Any) -> dict[str, fl
 
     from kdas_tf.models.costs import multiply_adds
     from kdas_tf.models.networks import Supernet
-    from kdas_tf.training.optimizers import adam, momentum_sgd
+    from kdas_tf.training.optimizers import SGD, Adam
 
     channels, height, width, batch, cells = size
     processes.training_strategy()
@@ -71,8 +71,8 @@ def measure(size: tuple[int, ...], repeats: int, **options: Any) -> dict[str, fl
         return lambda: run().numpy()  # which waits for the end of the step
 
     steps = {
-        "weight": step(supernet.network_weights, momentum_sgd(learning_rate=0.1)),
-        "alpha": step(supernet.alphas, adam(learning_rate=0.02, weight_decay=0.0)),
+        "weight": step(supernet.network_weights, SGD()(learning_rate=0.1)),
+        "alpha": step(supernet.alphas, Adam(weight_decay=0.0)(learning_rate=0.02)),
     }
     for run in steps.values():
         run()

@@ -16,12 +16,12 @@ def search_model(network: Any, teacher: Any, identities: int, *, temperature: fl
         A `SearchModel` whose `train_function` is made.
     """
     from kdas_tf.losses.objective import Objective
-    from kdas_tf.training.optimizers import adam, momentum_sgd
+    from kdas_tf.training.optimizers import SGD, Adam
     from kdas_tf.training.steps import SearchModel
 
     model = SearchModel(network, teacher, Objective(), num_identities=identities)
     # Small learning rates: the batch is always the same, and numbers that overflow would take another time.
-    model.compile(momentum_sgd(learning_rate=1e-3), adam(learning_rate=2e-3), jit_compile=False)
+    model.compile(SGD()(learning_rate=1e-3), Adam()(learning_rate=2e-3), jit_compile=False)
     model.temperature.assign(temperature)
     model.make_train_function()
     return model
@@ -43,11 +43,11 @@ def training_model(
         A `TrainingModel` whose `train_function` is made.
     """
     from kdas_tf.losses.objective import Objective
-    from kdas_tf.training.optimizers import adam
+    from kdas_tf.training.optimizers import Adam
     from kdas_tf.training.steps import TrainingModel
 
     model = TrainingModel(student, teacher, Objective(), num_identities=identities)
-    model.compile(adam(learning_rate=learning_rate), jit_compile=False)
+    model.compile(Adam()(learning_rate=learning_rate), jit_compile=False)
     model.temperature.assign(temperature)
     model.make_train_function()
     return model

@@ -42,7 +42,7 @@ def accuracy(
     strategy: tf.distribute.Strategy,
     alphas: Sequence[npt.NDArray] | None = None,
 ) -> float:
-    """BatchShard of images whose identity the classifier of a supernet names, by the statistics of each batch.
+    """Share of images whose identity the classifier of a supernet names, by the statistics of each batch.
 
     The moving statistics belong to the mixtures, so they would be wrong of single operations. They, and everything
     else, stay as they are.

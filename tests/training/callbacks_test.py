@@ -58,12 +58,12 @@ def test_drop_path_grows_linearly_from_zero():
 
 
 def test_every_epoch_trains_at_the_temperature_of_the_schedule(probe):
-    logged = history(probe, TemperatureCallback(lambda epoch: schedules.linear_temperature(epoch, end_epoch=2)))
+    logged = history(probe, TemperatureCallback(schedules.LinearTemperature(end_epoch=2)))
     assert logged["seen"] == logged["temperature"] == [2, 1, 0]
 
 
 def test_a_resumed_run_takes_the_temperature_of_its_epoch(probe):
-    schedule = TemperatureCallback(lambda epoch: schedules.linear_temperature(epoch, end_epoch=4))
+    schedule = TemperatureCallback(schedules.LinearTemperature(end_epoch=4))
     assert history(probe, schedule, initial_epoch=1)["seen"] == [1.5, 1]
 
 

@@ -14,7 +14,7 @@ from kdas_tf.models.networks import Student
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.classification import ClassificationModel, Evaluation, among_first
 from kdas_tf.training.devices.replicas import replicas
-from kdas_tf.training.optimizers import momentum_sgd
+from kdas_tf.training.optimizers import SGD
 
 CLASSES = 7
 SIZE = (16, 16)
@@ -25,7 +25,7 @@ def make_model(label_smoothing=0.1):
     network = Student(genotype.DARTS_V2, CLASSES, image_size=SIZE, channels=4, cells=1, reductions=())
     configure_batch_norm(network, replicas=replicas())
     model = ClassificationModel(network, num_classes=CLASSES, label_smoothing=label_smoothing)
-    model.compile(momentum_sgd(learning_rate=0.01, weight_decay=3e-5), jit_compile=False)
+    model.compile(SGD(weight_decay=3e-5)(learning_rate=0.01), jit_compile=False)
     return model
 
 

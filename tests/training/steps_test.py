@@ -14,7 +14,7 @@ from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.callbacks import TemperatureCallback
 from kdas_tf.training.devices.replicas import gather, replicas
 from kdas_tf.training.discretization import accuracy, discrete_alphas
-from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.optimizers import SGD, Adam
 from kdas_tf.training.stabilizers import AlphaWarmup
 from kdas_tf.training.steps import SearchModel, TrainingModel
 
@@ -40,7 +40,7 @@ def search_model(temperature, seed=3, penalty=None, **kwargs):
     table = np.random.default_rng(0).normal(size=(16, IDENTITIES)).astype("float32")
     model = SearchModel(supernet, TeacherTable(table), Objective(**kwargs), num_identities=IDENTITIES, penalty=penalty)
     # Small steps: float32's noise doubles with each of a large step in a network this young.
-    model.compile(momentum_sgd(learning_rate=0.005), adam(learning_rate=0.002), jit_compile=False)
+    model.compile(SGD()(learning_rate=0.005), Adam()(learning_rate=0.002), jit_compile=False)
     model.temperature.assign(temperature)
     return model
 
@@ -80,7 +80,7 @@ def run(strategy, steps=20):
         table = TeacherTable(np.random.default_rng(0).normal(size=(16, IDENTITIES)))
         arguments = {"num_identities": IDENTITIES, "penalty": beta_decay}
         model = SearchModel(network, table, Objective(), **arguments)
-        model.compile(momentum_sgd(learning_rate=0.05), adam(learning_rate=0.01), jit_compile=False)
+        model.compile(SGD()(learning_rate=0.05), Adam()(learning_rate=0.01), jit_compile=False)
     start = [np.array(v) for v in network.variables]
     parts = [{"train": batch(2 * i), "val": batch(2 * i + 1)} for i in range(steps)]
     dataset = tf.data.Dataset.from_generator(
@@ -224,7 +224,7 @@ def test_a_penalty_moves_the_alphas_by_its_gradient_and_nothing_else():
     start = [np.array(alpha) for alpha in plain.network.alphas]
     logs = []
     for model in (plain, penalized):
-        model.compile(momentum_sgd(learning_rate=0.005), keras.optimizers.SGD(0.1), jit_compile=False)
+        model.compile(SGD()(learning_rate=0.005), keras.optimizers.SGD(0.1), jit_compile=False)
         logs.append({name: float(value) for name, value in model.train_step(batches).items()})
     assert logs[0] == pytest.approx(logs[1], rel=1e-4)
     differences = [np.array(a) - b for a, b in zip(plain.network.alphas, penalized.network.alphas, strict=True)]
@@ -258,7 +258,7 @@ def test_teacher_is_run_once_a_step_above_temperature_zero_and_never_at_zero():
     supernet = Supernet(IDENTITIES, image_size=SIZE, channels=4, cells=1, reductions=())
     teacher = CountingTeacher()
     model = SearchModel(supernet, teacher, Objective(), num_identities=IDENTITIES)
-    model.compile(momentum_sgd(), adam(), jit_compile=False)
+    model.compile(SGD()(learning_rate=0.1), Adam()(learning_rate=3.5e-4), jit_compile=False)
     data = {"train": batch(1), "val": batch(2)}
     step = tf.function(model.train_step)
     for temperature, runs in ((2.0, 1), (0.5, 2), (0.0, 2), (0.0, 2)):
@@ -285,7 +285,7 @@ def test_training_model_learns_a_batch_by_heart():
             return ReIDOutput(values, values, self.classifier(values))
 
     model = TrainingModel(Linear(), None, Objective(triplet_weight=0.0), num_identities=IDENTITIES)
-    model.compile(adam(learning_rate=0.01), jit_compile=False)
+    model.compile(Adam()(learning_rate=0.01), jit_compile=False)
     data = tf.data.Dataset.from_tensors(batch(1)).repeat(30)
     history = model.fit(data, epochs=1, steps_per_epoch=30, shuffle=False, verbose=0).history
     assert np.mean(history["distillation"]) < np.log(IDENTITIES)
