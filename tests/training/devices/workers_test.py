@@ -34,7 +34,8 @@ def arguments(tmp_path_factory):
         "REDUCTIONS": (0,),
         "SEARCH_EPOCHS": EPOCHS,
         "TEMPERATURE_END_EPOCH": EPOCHS - 1,
-        "search/settings.Fitting.learning_rate": 0.005,  # small steps: a young network doubles float32's noise with each large one
+        # Small steps: a young network doubles float32's noise with each large one.
+        "search/settings.Fitting.learning_rate": 0.005,
         "search.run.alpha_optimizer": "@optimizers.SGD()",
     }
     files = ["--gin_file=gin/search.gin", "--gin_file=gin/scale/tiny.gin", f"--data_dir={folder}"]
