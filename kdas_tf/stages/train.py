@@ -21,7 +21,7 @@ from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages.judging import judge, summary
 from kdas_tf.stages.stage import Source, stage
 from kdas_tf.training.best import BestNetwork
-from kdas_tf.training.callbacks import DropPathCallback, OnFirstWorker
+from kdas_tf.training.callbacks import OnFirstWorker, Scheduled
 from kdas_tf.training.devices.workers import on_this_worker, writes
 from kdas_tf.training.recipe import Recipe, balanced_source
 from kdas_tf.training.steps import TrainingModel
@@ -156,7 +156,7 @@ def run(
 
 def _drop_path(network: keras.Model, final: float, epochs: int) -> list[keras.callbacks.Callback]:
     paths = getattr(network, "drop_path", None)  # only networks of cells have it, and only if it is on
-    return [] if paths is None else [DropPathCallback(paths.rate, final, epochs)]
+    return [] if paths is None else [Scheduled(paths.rate, lambda epoch: final * epoch / epochs)]
 
 
 class GalleryJudge(BestNetwork, OnFirstWorker):
