@@ -8,6 +8,8 @@ from kdas_tf.genotype import OPERATIONS
 from kdas_tf.space.mixed import make_operation
 from tests.space import recorded
 
+pytestmark = pytest.mark.both_graphs  # the recorded references
+
 CASES = sorted(recorded.group(dict.fromkeys(np.load("tests/reference/candidate_ops.npz").files)))
 
 

@@ -11,7 +11,7 @@ from kdas_tf.models.networks import Supernet
 from kdas_tf.models.teacher_network import TeacherTable
 from kdas_tf.space.mixed import MixedFanOut
 from kdas_tf.training.batch_norm import configure_batch_norm
-from kdas_tf.training.callbacks import TemperatureCallback
+from kdas_tf.training.callbacks import Scheduled
 from kdas_tf.training.devices.replicas import gather, replicas
 from kdas_tf.training.discretization import accuracy, discrete_alphas
 from kdas_tf.training.optimizers import SGD, Adam
@@ -87,7 +87,7 @@ def run(strategy, steps=20):
         lambda: iter(parts),
         output_signature=tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), parts[0]),
     )
-    callbacks = [TemperatureCallback(lambda epoch: 1.5 * (1 - epoch))]
+    callbacks = [Scheduled(model.temperature, lambda epoch: 1.5 * (1 - epoch), logged_as="temperature")]
     history = model.fit(dataset, epochs=2, steps_per_epoch=steps // 2, shuffle=False, verbose=0, callbacks=callbacks)
     return start, network, history.history
 
@@ -158,6 +158,7 @@ def test_weight_step_leaves_alphas_alone_and_alpha_step_leaves_weights_alone():
     assert all(not np.array_equal(b, a) for b, a in zip(alphas, network.alphas, strict=True))
 
 
+@pytest.mark.both_graphs
 def test_train_step_equals_the_two_steps_of_algorithm_1_done_by_hand():
     together, by_hand = search_model(1.5), search_model(1.5)
     train, val = (tf.nest.map_structure(tf.constant, batch(seed)) for seed in (1, 2))
