@@ -1,37 +1,42 @@
+import math
+
 import pytest
 
-from kdas_tf.schedules import cosine, linear_temperature
+from kdas_tf.errors import UserError
+from kdas_tf.schedules import LinearTemperature, cosine
 
 
 @pytest.mark.parametrize(
-    ("epoch", "temperature"), [(0, 2.0), (47.5, 1.5), (95, 1.0), (190, 0.0), (195, 0.0), (200, 0.0)]
+    ("settings", "expected"),
+    [
+        ({}, {0: 2.0, 47.5: 1.5, 95: 1.0, 190: 0.0, 195: 0.0, 200: 0.0}),  # section 4.2.1
+        ({"end": 1.0}, {0: 2.0, 95: 1.5, 190: 1.0, 200: 1.0}),  # as in the abstract
+        ({"start": 1.5, "end": 1.5}, {0: 1.5, 1: 1.5, 190: 1.5, 500: 1.5}),
+        ({"start_epoch": 10, "end_epoch": 30}, {0: 2.0, 10: 2.0, 15: 1.5, 30: 0.0, 31: 0.0}),
+        ({"end_epoch": 0}, {0: 0.0, 1: 0.0}),
+    ],
+    ids=["the paper's", "ends at one", "constant", "waits", "no epochs to fall in"],
 )
-def test_temperature_falls_from_two_to_zero_at_epoch_190_and_stays(epoch, temperature):
-    assert linear_temperature(epoch) == temperature
-
-
-@pytest.mark.parametrize(("epoch", "temperature"), [(0, 2.0), (95, 1.5), (190, 1.0), (200, 1.0)])
-def test_temperature_can_end_at_one_as_in_the_abstract(epoch, temperature):
-    assert linear_temperature(epoch, end=1.0) == temperature
-
-
-@pytest.mark.parametrize("epoch", [0, 1, 100, 190, 500])
-def test_a_constant_temperature_starts_where_it_ends(epoch):
-    assert linear_temperature(epoch, start=1.5, end=1.5) == 1.5
-
-
-@pytest.mark.parametrize(("epoch", "temperature"), [(0, 2.0), (10, 2.0), (15, 1.5), (30, 0.0), (31, 0.0)])
-def test_temperature_can_wait_before_it_falls(epoch, temperature):
-    assert linear_temperature(epoch, start_epoch=10, end_epoch=30) == temperature
-
-
-@pytest.mark.parametrize("epoch", [0, 1])
-def test_without_epochs_to_fall_in_temperature_is_at_its_end(epoch):
-    assert linear_temperature(epoch, end_epoch=0) == 0.0
+def test_temperature_falls_linearly_from_start_to_end_and_stays(settings, expected):
+    temperature = LinearTemperature(**settings)
+    assert {epoch: temperature(epoch) for epoch in expected} == expected
 
 
 def test_temperature_is_positive_just_before_its_end():
-    assert 0 < linear_temperature(189.99999) < 1e-6
+    assert 0 < LinearTemperature()(189.99999) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": -1.0}, "LinearTemperature.start to be at least 0, got -1.0"),
+        ({"end": math.nan}, "LinearTemperature.end to be at least 0, got nan"),
+        ({"end_epoch": math.inf}, "LinearTemperature.end_epoch to be at least 0, got inf"),
+    ],
+)
+def test_a_temperature_that_cannot_be_is_refused_when_it_is_made(settings, message):
+    with pytest.raises(UserError, match=message):
+        LinearTemperature(**settings)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
-"""Pictures of a search: alphas as heat maps, genotypes as graphs, batches as the network sees them, curves.
+"""Pictures of a search: alphas as heat maps, genotypes as graphs, batches as the network sees them.
 
-Every function returns a figure of its own and touches no global state of matplotlib, so that they can be called from
-callbacks and threads, on machines without a display.
+Every function returns a new figure and changes no global state of matplotlib, so callbacks and threads may call them,
+also on machines without a display.
 """
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps, colors
@@ -15,7 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from kdas_tf import files
 from kdas_tf.candidates import CANDIDATES
@@ -33,14 +32,14 @@ def alpha_heatmap(alpha: Matrix, title: str) -> Figure:
     The colour scale is fixed, so that pictures of different epochs can be compared.
 
     Args:
-        alpha: Architecture parameters `[14 edges, 7 candidates]` of one kind of cell.
-        title: What stands above.
+        alpha: architecture parameters `[14 edges, 7 candidates]` of one kind of cell.
+        title: what stands above.
 
     Returns:
         The figure; rows are edges "source→target", grouped by target node.
 
     Raises:
-        UserError: If alpha has another shape or is not finite.
+        UserError: alpha has another shape or is not finite.
     """
     weights = np.array(softmax(alpha))
     derived = derive(alpha, alpha).nodes("normal")
@@ -74,8 +73,8 @@ def draw_genotype(genotype: Genotype, title: str) -> Figure:
     Nodes have the numbers that they have in the genotype: 0 and 1 are the cell's inputs, 2 to 5 are computed.
 
     Args:
-        genotype: What to draw.
-        title: What stands above.
+        genotype: what to draw.
+        title: what stands above.
 
     Returns:
         The figure; dotted arrows are the concatenation.
@@ -148,14 +147,14 @@ def image_grid(images: np.ndarray, labels: Sequence[str] | None = None, columns:
 
     Args:
         images: `[batch, height, width, 3]`, uint8 or float, 0 to 255; values outside are clipped.
-        labels: A word above each image, such as its identity.
-        columns: Images in a row.
+        labels: a word above each image, such as its identity.
+        columns: images in a row.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If the shape is another one, the batch is empty, or there are not as many labels as images.
+        ValueError: the shape is another one, the batch is empty, or there are not as many labels as images.
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or not images.size or columns < 1:
@@ -181,43 +180,8 @@ def image_grid(images: np.ndarray, labels: Sequence[str] | None = None, columns:
     return figure
 
 
-def curves(series: Mapping[str, Sequence[float]], title: str, *, x_label: str = "epoch", y_label: str = "") -> Figure:
-    """Draws one line for each series, such as the entropy of every edge over the epochs.
-
-    Args:
-        series: The values of each line by its name; all start at epoch 0.
-        title: What stands above.
-        x_label: What is counted from left to right.
-        y_label: What the values are, with their unit.
-
-    Returns:
-        The figure.
-    """
-    figure = Figure(figsize=(6.4, 3.6), dpi=DOTS_PER_INCH, layout="constrained")
-    axes = figure.subplots()
-    for index, (name, values) in enumerate(series.items()):
-        color = colormaps["viridis"](0.92 * index / max(1, len(series) - 1))
-        marker = "o" if len(values) == 1 else None
-        axes.plot(np.arange(len(values)), values, color=color, label=name, linewidth=1.3, marker=marker)
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if series:
-        figure.legend(loc="outside right upper", fontsize=8, frameon=False, ncols=1 + (len(series) > 14))
-    return figure
-
-
 def to_array(figure: Figure) -> np.ndarray:
-    """Draws a figure into an array, for TensorBoard.
-
-    Args:
-        figure: Any figure.
-
-    Returns:
-        Its pixels, uint8 `[height, width, 3]`.
-    """
+    """Draws a figure into an array of pixels for TensorBoard, uint8 `[height, width, 3]`."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
@@ -231,11 +195,6 @@ def to_png(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as a PNG; whoever reads the path sees the whole file or none.
-
-    Args:
-        figure: Any figure.
-        path: The file; its folder is made if there is none.
-    """
+    """Writes a figure as a PNG file, whole or not at all; its folder is made if there is none."""
     with files.replacing(path) as partial:
         partial.write_bytes(to_png(figure))

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from kdas_tf.errors import UserError
 from kdas_tf.losses.distillation import distillation_loss
 from kdas_tf.losses.triplet import batch_hard_triplet_loss
+from kdas_tf.settings import check_range
 
 
 class Terms(NamedTuple):
@@ -38,13 +38,8 @@ class Objective:
     temperature_squared: bool = False
 
     def __post_init__(self):
-        numbers = (self.distillation_weight, self.triplet_weight, self.margin)
-        if min(numbers) < 0 or self.student_floor <= 0:
-            raise UserError(
-                "Expected weights and margin >= 0 and student_floor > 0 in the objective, got "
-                f"distillation_weight, triplet_weight, margin = {numbers}, student_floor = {self.student_floor}.",
-                code="range",
-            )
+        check_range(self, "distillation_weight triplet_weight margin", least=0)
+        check_range(self, "student_floor", above=0)
 
     def __call__(self, *, targets, logits, temperature, features, labels, replicas: int = 1) -> Terms:
         """Computes the terms on one replica, so that their sum over replicas is the global batch's.
@@ -57,16 +52,8 @@ class Objective:
             labels: `[global batch]`, gathered likewise.
             replicas: number of replicas; every term is divided by it.
         """
-        distillation = (
-            distillation_loss(
-                targets,
-                logits,
-                temperature,
-                student_floor=self.student_floor,
-                temperature_squared=self.temperature_squared,
-            )
-            / replicas
-        )
+        options: dict[str, Any] = {"student_floor": self.student_floor, "temperature_squared": self.temperature_squared}
+        distillation = distillation_loss(targets, logits, temperature, **options) / replicas
         triplet = batch_hard_triplet_loss(features, labels, margin=self.margin) / replicas
         total = self.distillation_weight * distillation + self.triplet_weight * triplet
         return Terms(total, distillation, triplet)

@@ -19,9 +19,9 @@ def pairwise_distances(features):
 def batch_hard_triplet_loss(features, labels, *, margin: float = 0.3):
     """L_t = mean over anchors a of max(0, margin + max_p d(a, p) - min_n d(a, n)) (Eq. 8, with the hinge it lacks).
 
-    The hardest positive p has the anchor's identity, the hardest negative n another one; an anchor without positive
-    has distance 0 to it (to itself), an anchor without negative uses the largest distance in its row, both as in
-    TensorFlow Addons 0.23 (`triplet_hard_loss`), the reference of the test.
+    The hardest positive p is the farthest image of the anchor's identity, the hardest negative n the nearest image of
+    another identity. An anchor without positive has distance 0 to it; an anchor without negative uses the largest
+    distance in its row. Both are as in TensorFlow Addons 0.23 (`triplet_hard_loss`), the reference of the test.
 
     Args:
         features: `[batch, D]`, before the BN neck.

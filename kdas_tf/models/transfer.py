@@ -1,6 +1,5 @@
-"""Starts a network from the weights of another one, all but its classifier."""
+"""Starts a network from all weights of another network but its classifier's."""
 
-import itertools
 import json
 import os
 
@@ -15,14 +14,14 @@ _MAY_DIFFER = ("num_identities", "image_size", "drop_path", "last_stride")
 
 
 def start_from(network: keras.Model, folder: str | os.PathLike) -> int:
-    """Copies the weights of a saved network into one of the same architecture.
+    """Copies the weights of a saved network into a network of the same architecture.
 
-    Stem, cells and neck are copied, with the statistics of their normalisations. The classifier is left: its classes
-    are other ones. Image sizes may differ. Call it inside the strategy's scope.
+    Stem, cells and neck are copied, with the statistics of their normalisations. The classifier is not: it has other
+    classes. Image sizes may differ. Call it inside the strategy's scope.
 
     Args:
         network: built, with a `head`.
-        folder: of a stage that left a network, such as `pretrain`.
+        folder: of a stage that saved a network, such as `pretrain`.
 
     Returns:
         The number of variables that were copied.
@@ -31,22 +30,14 @@ def start_from(network: keras.Model, folder: str | os.PathLike) -> int:
         UserError: there is no saved network, or it is of another architecture; nothing is copied then.
     """
     source = saved.load(folder)
-    ours, theirs = _copied(network), _copied(source)
     different = _differences(network, folder)
-    misfit = next((pair for pair in itertools.zip_longest(ours, theirs) if not _fit(*pair)), None)
-    if different or misfit:
-        because = f": {', '.join(different)}" if different else ""
-        first = ""
-        if misfit:
-            name = _name(network, misfit[0]) if misfit[0] is not None else _name(source, misfit[1])
-            first = (
-                f" The first weight that does not fit is {name}: {_shape(misfit[0])} here, {_shape(misfit[1])} there."
-            )
+    if different:
         raise UserError(
-            f"The network in {folder} is not of the same architecture{because}.{first} Give one that was trained with "
-            "the same genotype, channels, cells and reductions.",
+            f"The network in {folder} is not of the same architecture: {', '.join(different)}. Give one that was "
+            "trained with the same genotype, channels, cells and reductions.",
             code="fit",
         )
+    ours, theirs = _copied(network), _copied(source)
     for target, value in zip(ours, theirs, strict=True):
         target.assign(value)
     return len(ours)
@@ -54,15 +45,15 @@ def start_from(network: keras.Model, folder: str | os.PathLike) -> int:
 
 def _copied(network: keras.Model) -> list[keras.Variable]:
     """The weights that mean the same for any classes, in the order in which they were made."""
-    left = [network.head.classifier, *(layer for layer in network._flatten_layers() if isinstance(layer, DropPath))]
-    ids = {id(weight) for layer in left for weight in layer.weights}
+    others = [network.head.classifier, *(layer for layer in network._flatten_layers() if isinstance(layer, DropPath))]
+    ids = {id(weight) for layer in others for weight in layer.weights}
     return [weight for weight in network.weights if id(weight) not in ids]
 
 
 def _differences(network: keras.Model, folder: str | os.PathLike) -> list[str]:
-    """Which arguments make the saved network another one, in words.
+    """Which arguments of the saved network are others than this network's, in words.
 
-    Equal shapes do not make two networks equal: genotypes may differ only in where their edges begin.
+    Equal shapes would not be enough: genotypes may differ only in where their edges begin.
     """
     content = saved.describe(folder)
     if content["kind"] != type(network).__name__:
@@ -73,17 +64,3 @@ def _differences(network: keras.Model, folder: str | os.PathLike) -> list[str]:
         for name, there in content["config"].items()
         if name not in _MAY_DIFFER and there != here.get(name)
     ]
-
-
-def _fit(target: keras.Variable | None, value: keras.Variable | None) -> bool:
-    if target is None or value is None:
-        return False
-    return target.path.rpartition("/")[2] == value.path.rpartition("/")[2] and target.shape == value.shape
-
-
-def _name(network: keras.Model, weight: keras.Variable) -> str:
-    return weight.path.removeprefix(f"{network.name}/")
-
-
-def _shape(weight: keras.Variable | None) -> str:
-    return "missing" if weight is None else str(tuple(weight.shape))

@@ -136,11 +136,15 @@ def run(
         images, records = _check_images(data, job, folder / INDEX)
         recipe.source = BatchSource(make, steps_per_epoch(images.train_images, batch_size), records)
     evaluation = Evaluation(
-        lambda shard: validation_batches(images, shard=shard, **shape), folder, image_size=image_size
+        model,
+        lambda shard: validation_batches(images, shard=shard, **shape),
+        folder=folder,
+        image_size=image_size,
+        epochs=fitting.epochs,
     )
     shown, board = ("total", "top1", "val_top1", "val_top5"), recipe.board(recipe.first_batches(1)[0])
     recipe.fit(model, board=board, callbacks=[evaluation], shown=shown)
-    accuracies = {"results": evaluation.last or evaluation.judge(model), "best": evaluation.best}
+    accuracies = {"results": evaluation.final(), "best": evaluation.best}
     if writes(job.strategy):
         saved.save(trained, folder, image_size=image_size)
         _finish(folder, images, accuracies, trainable_parameters(trained), fitting)

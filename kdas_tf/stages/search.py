@@ -14,7 +14,6 @@ from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
 from kdas_tf.drawing import pictures
 from kdas_tf.losses.objective import Objective
-from kdas_tf.models.costs import derived_parameters
 from kdas_tf.models.memory import search_bytes, search_step_bytes
 from kdas_tf.models.networks import Supernet, trainable_parameters
 from kdas_tf.schedules import LinearTemperature
@@ -23,6 +22,7 @@ from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages.stage import stage
 from kdas_tf.training.board import ArchitectureLog
+from kdas_tf.training.derivation import Derivation
 from kdas_tf.training.devices.workers import writes
 from kdas_tf.training.discretization import DiscretizationLog
 from kdas_tf.training.recipe import BatchSource, Recipe
@@ -130,7 +130,8 @@ def run(
         alphas = alpha_optimizer(learning_rate=alpha_learning_rate)
         recipe.compile(model, alphas, title=f"supernet of {network.cells} cells")
 
-    log, drop = _logs(recipe, supernet, derived, stabilizers, monitoring)
+    derivation = Derivation(supernet, derived, stabilizers.max_skip)
+    log, drop = _logs(recipe, derivation, monitoring)
     recipe.fit(
         model,
         board=log.board,
@@ -141,18 +142,15 @@ def run(
     )
     if writes(job.strategy):
         origin = {"data": data.name, "identities": num_identities, "seed": job.seed, "epochs": fitting.epochs}
-        _write_result(job.workdir / "search", log, {**origin, **network.arguments()}, stabilizers.max_skip)
+        _write_result(job.workdir / "search", derivation, {**origin, **network.arguments()})
 
 
-def _logs(
-    recipe: Recipe, supernet: Supernet, student: dict[str, Any], stabilizers: Stabilizers, monitoring: Monitoring
-) -> tuple[ArchitectureLog, DiscretizationLog]:
+def _logs(recipe: Recipe, derivation: Derivation, monitoring: Monitoring) -> tuple[ArchitectureLog, DiscretizationLog]:
     """What is watched beside the objective."""
     first, every = recipe.first_batches(monitoring.measured_batches), monitoring.picture_every
-    board, strategy = recipe.board(first[0]["train"]), recipe.job.strategy
-    log = ArchitectureLog(supernet, board, student, picture_every=every, max_skip=stabilizers.max_skip)
+    log = ArchitectureLog(derivation, recipe.board(first[0]["train"]), picture_every=every)
     validation, epochs = [pair["val"] for pair in first], recipe.fitting.epochs
-    return log, DiscretizationLog(supernet, log.derived, validation, strategy=strategy, every=every, epochs=epochs)
+    return log, DiscretizationLog(derivation, validation, every=every, epochs=epochs)
 
 
 def _make_supernet(identities: int, network: CellSettings, stabilizers: Stabilizers, rematerialize: bool) -> Supernet:
@@ -184,12 +182,11 @@ def _both_halves(job: Job, data: ReIDData, image_size: tuple[int, int], sampling
     return BatchSource(make, steps, data.train)
 
 
-def _write_result(folder: Path, log: ArchitectureLog, origin: dict[str, Any], max_skip: int | None) -> None:
+def _write_result(folder: Path, derivation: Derivation, origin: dict[str, Any]) -> None:
     """Derives the genotype and writes pictures and, last, the file."""
-    if max_skip is not None:
-        origin["max_skip"] = max_skip
-    alphas, derived, student = log.alphas(), log.derived(), log.student
-    parameters = derived_parameters(derived, **student)
+    if derivation.max_skip is not None:
+        origin["max_skip"] = derivation.max_skip
+    alphas, derived, parameters = derivation.alphas(), derivation.genotype(), derivation.parameters()
     for name, alpha in alphas.items():
         pictures.save(pictures.alpha_heatmap(alpha, name), folder / f"{name}.png")
     pictures.save(pictures.draw_genotype(derived, "Derived genotype"), folder / "genotype.png")
@@ -197,4 +194,4 @@ def _write_result(folder: Path, log: ArchitectureLog, origin: dict[str, Any], ma
     for cell in ("normal", "reduce"):
         nodes = (" + ".join(f"{operation} {source}" for operation, source in node) for node in derived.nodes(cell))
         print(f"search: {cell} cell  " + " | ".join(nodes))
-    print(f"search: {parameters / 1e6:.2f} M trainable parameters at C = {student['channels']}", flush=True)
+    print(f"search: {parameters / 1e6:.2f} M trainable parameters at C = {derivation.student['channels']}", flush=True)

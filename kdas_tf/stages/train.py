@@ -20,13 +20,13 @@ from kdas_tf.stages import search as search_stage
 from kdas_tf.stages import teacher as teacher_stage
 from kdas_tf.stages.judging import judge, summary
 from kdas_tf.stages.stage import Source, stage
-from kdas_tf.training.callbacks import DropPathCallback, OnFirstWorker
+from kdas_tf.training.best import BestNetwork
+from kdas_tf.training.callbacks import OnFirstWorker, Scheduled
 from kdas_tf.training.devices.workers import on_this_worker, writes
 from kdas_tf.training.recipe import Recipe, balanced_source
 from kdas_tf.training.steps import TrainingModel
 
 RESULT = "train.json"
-BEST = "best"
 
 
 def is_distilled(temperature: Callable[[float], float], fitting: Fitting) -> bool:
@@ -128,19 +128,13 @@ def run(
         if pretrained is not None:
             print(f"train: {start_from(student, Path(pretrained))} weights taken from {pretrained}", flush=True)
         teacher = teacher_stage.load(job.workdir) if is_distilled(temperature, fitting) else None
-        smoothing = fitting.label_smoothing
-        model = TrainingModel(student, teacher, objective, num_identities=num_identities, label_smoothing=smoothing)
+        sizes: dict[str, Any] = {"num_identities": num_identities, "label_smoothing": fitting.label_smoothing}
+        model = TrainingModel(student, teacher, objective, **sizes)
         recipe.compile(model)
 
-    judged = JudgeCallback(
-        student,
-        data,
-        job.workdir / "train",
-        image_size=image_size,
-        every=judge_every,
-        epochs=fitting.epochs,
-        strategy=job.strategy,
-    )
+    folder = job.workdir / "train"
+    settings: dict[str, Any] = {"image_size": image_size, "epochs": fitting.epochs, "every": judge_every}
+    judged = GalleryJudge(data, job.strategy, student, folder=folder, **settings)
     recipe.fit(
         model,
         board=recipe.board(),
@@ -150,66 +144,33 @@ def run(
     )
     if not writes(job.strategy):
         return
-    saved.save(student, job.workdir / "train", image_size=image_size)
-    last = judged.last if judged.last is not None else judged.judge(fitting.epochs)
-    content = {"results": last, "best": judged.best, "parameters": trainable_parameters(student)}
-    files.write_json(job.workdir / "train" / RESULT, {**content, "epochs": fitting.epochs, "seed": job.seed})
+    saved.save(student, folder, image_size=image_size)
+    content = {"results": judged.final(), "best": judged.best, "parameters": trainable_parameters(student)}
+    files.write_json(folder / RESULT, {**content, "epochs": fitting.epochs, "seed": job.seed})
 
 
 def _drop_path(network: keras.Model, final: float, epochs: int) -> list[keras.callbacks.Callback]:
     paths = getattr(network, "drop_path", None)  # only networks of cells have it, and only if it is on
-    return [] if paths is None else [DropPathCallback(paths.rate, final, epochs)]
+    return [] if paths is None else [Scheduled(paths.rate, lambda epoch: final * epoch / epochs)]
 
 
-class JudgeCallback(OnFirstWorker):
-    """Ranks the gallery now and then, logs mAP and ranks in percent, and keeps the best network.
-
-    The best network is the one of the highest mAP on the queries that are also reported, so its numbers are too high by
-    a little; the last network's are not.
+class GalleryJudge(BestNetwork, OnFirstWorker):
+    """Ranks the gallery now and then, logs mAP and ranks in percent, and keeps the network of the highest mAP.
 
     Args:
-        network: in training.
         data: with queries and gallery; without them nothing is judged.
-        folder: of the stage.
-        image_size: (height, width) in pixels.
-        every: epochs between two evaluations.
-        epochs: in all; the last one is judged.
         strategy: devices.
+        network: in training.
+        **settings: of `BestNetwork`.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        data: ReIDData,
-        folder: Path,
-        *,
-        image_size: tuple[int, int],
-        every: int,
-        epochs: int,
-        strategy: Any,
-    ):
-        super().__init__()
-        self.judged = on_this_worker(network, strategy)
-        self.network, self.data, self.image_size = network, data, image_size
-        self.every, self.epochs = every, epochs
-        self.best_file = folder / BEST / "best.json"
-        self.best: dict[str, float] = {}
-        if self.best_file.exists():
-            self.best = files.read_json(self.best_file)
-        self.last: dict[str, float] | None = None
+    BY = "mAP"
 
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.epochs:
-            self.last = self.judge(epoch + 1)
-            if logs is not None:
-                logs.update(self.last)
+    def __init__(self, data: ReIDData, strategy: Any, network: keras.Model, **settings: Any):
+        super().__init__(network, **settings)
+        self.data, self.judged = data, on_this_worker(network, strategy)
 
-    def judge(self, epoch: int) -> dict[str, float]:
+    def judge(self) -> dict[str, float]:
         """Numbers of the network as it is now, in percent; empty where there is nothing to judge on."""
         result = judge(self.judged, self.data, image_size=self.image_size, title="train")
-        numbers = summary(result) if result else {}
-        if numbers and numbers["mAP"] > self.best.get("mAP", -1.0):
-            self.best = {"epoch": epoch, **numbers}
-            saved.save(self.network, self.best_file.parent, image_size=self.image_size)
-            files.write_json(self.best_file, self.best)
-        return numbers
+        return summary(result) if result else {}

@@ -1,4 +1,4 @@
-"""Settings of all batch normalisations in a network, whoever wrote them."""
+"""Settings of all batch normalisations in a network, Keras' and those of edges."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +21,8 @@ def configure_batch_norm(
         replicas: number of replicas that share the global batch.
         synchronized: every replica normalises by the statistics of the global batch; otherwise by those of its own
             part, and only the moving statistics are means over the replicas (`own_statistics`).
-        momentum: of the moving statistics; None leaves it. keras.applications ships 0.99 (ResNet50) and 0.999
-            (MobileNetV2), which lag in runs of a few epochs: fine-tuned for five, rank-1 was 5 instead of 15.
+        momentum: of the moving statistics; None keeps that of each layer. keras.applications ships 0.99 (ResNet50) and
+            0.999 (MobileNetV2), which lag in runs of a few epochs: fine-tuned for five, rank-1 was 5 instead of 15.
     """
     together = replicas if synchronized else 1
     for layer in _normalisations(model):
@@ -36,12 +36,12 @@ def configure_batch_norm(
 
 def own_statistics(model: keras.Model) -> list[keras.Variable]:
     """Moving statistics that differ from replica to replica after a step, because each has seen its own part."""
-    found = []
+    statistics = []
     for layer in _normalisations(model):
         together = layer.replicas > 1 if isinstance(layer, EdgeBatchNorm) else layer.synchronized
         if not together and layer.trainable:
-            found += [layer.moving_mean, layer.moving_variance]
-    return found
+            statistics += [layer.moving_mean, layer.moving_variance]
+    return statistics
 
 
 def _normalisations(model: keras.Model) -> Iterator[Any]:

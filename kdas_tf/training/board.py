@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from kdas_tf import genotype
 from kdas_tf.drawing import pictures
-from kdas_tf.models.costs import derived_parameters
-from kdas_tf.models.networks import Supernet
 from kdas_tf.training.callbacks import OnFirstWorker
+from kdas_tf.training.derivation import Derivation
 from kdas_tf.training.devices.replicas import Strategy
 from kdas_tf.training.devices.workers import writes
 
@@ -55,57 +53,33 @@ class ArchitectureLog(OnFirstWorker):
     """Adds to every epoch's logs what a search needs to be trusted, and draws alphas and genotype now and then.
 
     Logged: the entropy of every edge (nats) and their means, skip connections and trainable parameters of the network
-    that would be derived now, and where skip connections are capped those that there would be without the cap.
+    that would be derived now, and with a cap on skip connections also how many there would be without it.
 
     Args:
-        supernet: what is searched.
+        derivation: of the network that would be derived.
         board: where the pictures go.
-        student: arguments of the network that would be derived: num_identities, image_size, channels, cells,
-            reductions.
         picture_every: epochs between two pictures.
-        max_skip: cap on the skip connections, as in `genotype.derive`.
-
-    Raises:
-        UserError: max_skip is no whole number >= 0.
     """
 
-    def __init__(
-        self, supernet: Supernet, board: Board, student: dict, *, picture_every: int = 10, max_skip: int | None = None
-    ):
+    def __init__(self, derivation: Derivation, board: Board, *, picture_every: int):
         super().__init__()
-        self.supernet = supernet
-        self.board = board
-        self.student = student
-        self.picture_every = picture_every
-        self.max_skip = max_skip
-        self.derived()  # so that a wrong max_skip is refused before the search and not after its first epoch
+        self.derivation, self.board, self.picture_every = derivation, board, picture_every
 
     def on_epoch_end(self, epoch, logs=None):
-        alphas, current = self.alphas(), self.derived()
+        alphas, current = self.derivation.alphas(), self.derivation.genotype()
         if logs is not None:
             for kind in ("normal", "reduce"):
                 entropies = genotype.entropies(alphas[f"alpha_{kind}"])
                 logs[f"entropies_{kind}"] = entropies
                 logs[f"entropy_{kind}"] = float(np.mean(entropies))
             logs["skip_connections"] = _skip_connections(current)
-            if self.max_skip is not None:
-                logs["skip_connections_uncapped"] = _skip_connections(genotype.derive(*alphas.values()))
-            logs["derived_parameters"] = float(derived_parameters(current, **self.student))
+            if self.derivation.max_skip is not None:
+                logs["skip_connections_uncapped"] = _skip_connections(self.derivation.genotype(capped=False))
+            logs["derived_parameters"] = float(self.derivation.parameters())
         if (epoch + 1) % self.picture_every == 0 or epoch == 0:
             self.board.picture("genotype", pictures.draw_genotype(current, f"After epoch {epoch + 1}"), epoch + 1)
             for name, alpha in alphas.items():
                 self.board.picture(name, pictures.alpha_heatmap(alpha, f"{name}, epoch {epoch + 1}"), epoch + 1)
-
-    def derived(self) -> genotype.Genotype:
-        """The genotype that would be derived now."""
-        return genotype.derive(*self.alphas().values(), max_skip=self.max_skip)
-
-    def alphas(self) -> dict[str, np.ndarray]:
-        """The architecture parameters as arrays."""
-        return {
-            "alpha_normal": np.asarray(keras.ops.convert_to_numpy(self.supernet.alpha_normal)),
-            "alpha_reduce": np.asarray(keras.ops.convert_to_numpy(self.supernet.alpha_reduce)),
-        }
 
 
 def _skip_connections(derived: genotype.Genotype) -> float:

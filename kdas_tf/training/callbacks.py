@@ -1,4 +1,4 @@
-"""Keras callbacks: the temperature, progress for people, metrics for programs, checkpoints."""
+"""Keras callbacks: schedules, progress for people, metrics for programs, checkpoints."""
 
 import json
 import math
@@ -16,68 +16,34 @@ from kdas_tf.training.checkpoints import Checkpoints, Position
 
 
 class OnFirstWorker(keras.callbacks.Callback):
-    """A callback that looks and writes and has no part in the computation: of several machines the first one has it."""
+    """A callback that only looks and writes; of several machines, only the first has it."""
 
 
-class DropPathCallback(keras.callbacks.Callback):
-    """Sets the rate of drop-path before every epoch: it grows linearly from 0, as in DARTS' training.
-
-    Args:
-        rate: the weight to set.
-        final: what it would be after the last epoch.
-        epochs: in all.
-    """
-
-    def __init__(self, rate: keras.Variable, final: float, epochs: int):
-        super().__init__()
-        self.rate, self.final, self.epochs = rate, final, epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.rate.assign(self.final * epoch / self.epochs)
-
-
-class TemperatureCallback(keras.callbacks.Callback):
-    """Anneals the temperature of the distillation loss (Algorithm 1, line 4).
+class Scheduled(keras.callbacks.Callback):
+    """Sets a weight before every epoch, such as the temperature (Algorithm 1, line 4) or a learning rate.
 
     Args:
-        schedule: gives T for an epoch, counted from 0.
+        variable: what is set.
+        schedule: gives its value for an epoch, counted from 0.
+        logged_as: name of the value in the logs; None leaves it out.
     """
 
-    def __init__(self, schedule: Callable[[float], float]):
+    def __init__(self, variable: keras.Variable, schedule: Callable[[float], float], *, logged_as: str | None = None):
         super().__init__()
-        self.schedule = schedule
+        self.variable, self.schedule, self.logged_as = variable, schedule, logged_as
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.temperature.assign(self.schedule(epoch))
+        self.variable.assign(self.schedule(epoch))
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            logs["temperature"] = float(keras.ops.convert_to_numpy(self.model.temperature))
-
-
-class LearningRateCallback(keras.callbacks.Callback):
-    """Sets the learning rate of the model's (weight) optimizer, and logs it.
-
-    Args:
-        schedule: gives the learning rate for an epoch, counted from 0.
-    """
-
-    def __init__(self, schedule: Callable[[float], float]):
-        super().__init__()
-        self.schedule = schedule
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.optimizer.learning_rate = self.schedule(epoch)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        if logs is not None and self.logged_as is not None:
+            logs[self.logged_as] = float(keras.ops.convert_to_numpy(self.variable))
 
 
 class FiniteLoss(keras.callbacks.Callback):
     """Stops a run whose objective is no longer finite, before it is checkpointed.
 
-    The numbers of a step are looked at after the next one: they are there by then, and the device does not wait.
+    It looks at the numbers of a step after the next step: the device has computed them by then and does not wait.
     """
 
     def __init__(self):

@@ -1,8 +1,7 @@
-"""Checkpoints of everything that a run needs to continue: whole or not at all, with checksums, the last few kept."""
+"""Checkpoints of everything that a run needs to continue: whole or not at all, the last few kept."""
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,8 +19,6 @@ from kdas_tf.training.devices.workers import all_values, wait_for, writes
 logger = logging.getLogger(__name__)
 
 STATE = "state"
-POSITION = "position.json"
-CHECKSUMS = "checksums.json"
 
 
 class Position(NamedTuple):
@@ -29,9 +26,9 @@ class Position(NamedTuple):
 
     Attributes:
         epoch: number of epochs done.
-        step: number of steps done in the next one.
-        means: of these steps, what `stopping.values_of` has read from the running means.
-        logs: where they are all steps of the epoch, what the last one has logged, to end the epoch with.
+        step: number of steps done in the next epoch.
+        means: of these steps, the running means as `stopping.values_of` has read them.
+        logs: what the last step has logged, where all steps of the epoch are done, to end the epoch with.
     """
 
     epoch: int
@@ -40,33 +37,43 @@ class Position(NamedTuple):
     logs: Mapping[str, float] = {}
 
 
+class _SavedPosition(tf.train.experimental.PythonState):
+    """A position as a part of a checkpoint."""
+
+    position = Position(0)
+
+    def serialize(self):
+        return json.dumps(self.position._asdict())
+
+    def deserialize(self, string_value):
+        content = json.loads(string_value)
+        self.position = Position(**{**content, "means": tuple(map(tuple, content["means"]))})
+
+
 class Checkpoints:
     """The last checkpoints of one stage, a folder each.
 
     A checkpoint is written beside its place, forced onto the disk and moved there in one step, so a kill at any moment
-    leaves it whole or absent. `CHECKSUMS` holds SHA-256 and size of its files.
+    leaves it whole or absent. TensorFlow keeps a checksum of every tensor and of every block of the index, and looks at
+    them when it reads.
 
     Args:
-        folder: where they are kept.
+        folder: where the checkpoints are kept.
         parts: what is saved, by name: networks (weights, BN statistics, alphas), optimizers, the temperature.
         keep: how many of the last checkpoints are kept.
         strategy: devices; of several machines only the first one writes, and all restore what it chooses.
-
-    Raises:
-        UserError: `keep` is below 1.
     """
 
     def __init__(self, folder: Path, parts: Mapping[str, Any], *, keep: int = 3, strategy: Strategy | None = None):
-        if keep < 1:
-            raise UserError(f"Expected keep_checkpoints of at least 1, got {keep}. Keep 2, in case one is damaged.")
         self.folder, self.keep = folder, keep
         self.saving = False
         self.strategy = strategy or tf.distribute.get_strategy()
+        self.saved = _SavedPosition()
         # As lists: what Keras keeps in lists of layers, TensorFlow does not find in a model by itself.
         tracked = {
             name: list(part.variables) if isinstance(part, keras.Model) else part for name, part in parts.items()
         }
-        self.checkpoint = tf.train.Checkpoint(**tracked)
+        self.checkpoint = tf.train.Checkpoint(position=self.saved, **tracked)
 
     def restore(self) -> Position:
         """Restores the newest checkpoint that is not damaged.
@@ -83,45 +90,42 @@ class Checkpoints:
         if chosen == Position(0):
             return chosen
         folder = self.folder / _name(chosen)
-        wait_for(folder / CHECKSUMS)
-        return self._read(folder)
+        wait_for(folder / f"{STATE}.index")
+        try:
+            self.checkpoint.read(str(folder / STATE)).assert_consumed()
+        except (tf.errors.OpError, ValueError, AssertionError) as error:
+            raise UserError(
+                f"The checkpoint {folder} was made by a run with other settings than this one, or by another version "
+                "of kdas_tf. Continue it with those, choose another --workdir, or delete the stage's folder to start "
+                "again."
+            ) from error
+        return self.saved.position
 
     def _newest(self) -> Position:
-        found = self._found()
-        for place, folder in reversed(found.items()):
+        places = self._places()
+        for place, folder in reversed(places.items()):
             damage = damage_of(folder)
             if damage is None:
                 return Position(*place)
             logger.warning("The checkpoint %s is damaged: %s. The one before it is used.", folder, damage)
-        if found or (self.folder / "checkpoint").exists():  # the second is what older versions left
+        if places:
             raise UserError(
                 f"Expected a checkpoint in {self.folder} that can be read, but there is none. Delete the folder "
                 f"{self.folder.parent} to start the stage again."
             )
         return Position(0)
 
-    def _read(self, folder: Path) -> Position:
-        try:
-            self.checkpoint.read(str(folder / STATE)).assert_consumed()
-        except (tf.errors.OpError, ValueError, AssertionError) as error:
-            raise UserError(
-                f"The checkpoint {folder} was made by a run with other settings than this one. Give the settings of "
-                "that run, choose another --workdir, or delete the stage's folder to start again."
-            ) from error
-        content = files.read_json(folder / POSITION)
-        return Position(content["epoch"], content["step"], tuple(map(tuple, content["means"])), content.get("logs", {}))
-
     def all(self) -> list[Path]:
         """Folders of the checkpoints that were completed, the oldest first."""
-        return list(self._found().values())
+        return list(self._places().values())
 
-    def _found(self) -> dict[tuple[int, int], Path]:
-        found = {}
+    def _places(self) -> dict[tuple[int, int], Path]:
+        places = {}
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             match = re.fullmatch(r"epoch_(\d+)(?:_step_(\d+))?", path.name)
             if match:
-                found[int(match[1]), int(match[2] or 0)] = path
-        return dict(sorted(found.items()))
+                places[int(match[1]), int(match[2] or 0)] = path
+        return dict(sorted(places.items()))
 
     def save(self, position: Position) -> None:
         """Saves a checkpoint, then removes those that are too old.
@@ -133,14 +137,11 @@ class Checkpoints:
             return
         name = _name(position)
         partial = self.folder / f"partial.{name}"
-        self.saving = True
+        self.saving, self.saved.position = True, position
         try:
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
             partial.mkdir(parents=True)
             self.checkpoint.write(str(partial / STATE))
-            (partial / POSITION).write_text(json.dumps(position._asdict()) + "\n", encoding="utf-8")
-            sums = {path.name: [path.stat().st_size, files.sha256(path)] for path in sorted(partial.iterdir())}
-            files.write_json(partial / CHECKSUMS, sums)
             for path in (*partial.iterdir(), partial):
                 files.flush(path)
             shutil.rmtree(self.folder / name, ignore_errors=True)  # a damaged one, or one of steps done again
@@ -163,19 +164,13 @@ def _name(position: Position) -> str:
 
 
 def damage_of(folder: Path) -> str | None:
-    """What is wrong with the files of a checkpoint; None where they are as they were written."""
+    """What is wrong with a checkpoint's files; None where all of it can be read as it was written."""
     try:
-        sums = dict(files.read_json(folder / CHECKSUMS))
-        if not {POSITION, f"{STATE}.index"} <= set(sums):
-            return f"{CHECKSUMS} does not list all files"
-        for name, (size, digest) in sums.items():
-            path = folder / os.path.basename(name)
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size} bytes instead of {size}"
-            if files.sha256(path) != digest:
-                return f"{name} is not what was written"
-    except (OSError, ValueError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
+        reader = tf.train.load_checkpoint(str(folder / STATE))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:  # the last three by pybind11
+        return f"{type(error).__name__}: {_reason(error)}"
     return None
 
 

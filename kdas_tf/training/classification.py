@@ -1,23 +1,19 @@
 """Pre-training: cross-entropy on classes, judged by top-1 and top-5 accuracy after every epoch."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from kdas_tf import files
 from kdas_tf.data.pipeline import BatchShard
 from kdas_tf.losses.distillation import distillation_loss, soft_targets
 from kdas_tf.losses.objective import Objective
-from kdas_tf.models import saved
+from kdas_tf.training.best import BestNetwork
 from kdas_tf.training.devices.replicas import gather, replicas
-from kdas_tf.training.devices.workers import batch_shard_of, writes
+from kdas_tf.training.devices.workers import batch_shard_of
 from kdas_tf.training.steps import Batch, TrainingModel
-
-BEST = "best"
 
 
 class ClassificationTerms(NamedTuple):
@@ -90,46 +86,26 @@ def among_first(logits, labels, k: int):
     return 100.0 * ops.cast(not_below <= k, "float32")
 
 
-class Evaluation(keras.callbacks.Callback):
-    """Judges the network after every epoch, logs that, and keeps the best network.
-
-    The best one is the one of the highest top-1 accuracy on the images that are also reported, so its number is too
-    high by a little.
+class Evaluation(BestNetwork):
+    """Judges the network after every epoch by the images that are held out; all machines do their share.
 
     Args:
-        batches: makes the share of a process of the batches to judge by.
-        folder: of the stage; the best network goes into its folder `BEST`.
-        image_size: (height, width) in pixels.
+        model: in training.
+        batches: makes this process's shard of the batches to judge by.
+        **settings: of `BestNetwork`.
     """
 
-    def __init__(self, batches: Callable[[BatchShard], tf.data.Dataset], folder: Path, *, image_size: tuple[int, int]):
-        super().__init__()
-        self.batches = batches
-        self.image_size = image_size
-        self.step: Callable[..., dict[str, Any]] | None = None
-        self.best_file = folder / BEST / "best.json"
-        self.best: dict[str, float] = {}
-        if self.best_file.exists():
-            self.best = files.read_json(self.best_file)
-        self.last: dict[str, float] | None = None
+    BY, LOGGED_AS = "top1", "val_"
 
-    def on_epoch_end(self, epoch, logs=None):
-        found = self.judge(self.model)
-        if logs is not None:
-            logs.update({f"val_{name}": value for name, value in found.items()})
-        # After a kill between this and the checkpoint the epoch is done again: then its number is not above its own.
-        if found["top1"] > self.best.get("top1", -1.0) and writes(self.model.distribute_strategy):
-            self.best = {"epoch": epoch + 1, **found}
-            saved.save(self.model.network, self.best_file.parent, image_size=self.image_size)
-            files.write_json(self.best_file, self.best)
+    def __init__(self, model: ClassificationModel, batches: Callable[[BatchShard], tf.data.Dataset], **settings: Any):
+        super().__init__(model.network, **settings)
+        self.judged, self.batches = model, batches
+        self.step = model.on_all_replicas(model.test_step)
 
-    def judge(self, model: ClassificationModel) -> dict[str, float]:
-        """Loss (nats), top-1 and top-5 (percent) of the network as it is now; all machines do their share."""
-        strategy = model.distribute_strategy
-        if self.step is None:
-            self.step = model.on_all_replicas(model.test_step)
-        model.reset_metrics()
+    def judge(self) -> dict[str, float]:
+        """Loss (nats), top-1 and top-5 (percent) of the network as it is now."""
+        strategy = self.judged.distribute_strategy
+        self.judged.reset_metrics()
         for batch in strategy.distribute_datasets_from_function(lambda _: self.batches(batch_shard_of(strategy))):
             values = self.step(batch)
-        self.last = {name: float(values[f"val_{name}"]) for name in ClassificationTerms._fields}
-        return self.last
+        return {name: float(values[f"val_{name}"]) for name in ClassificationTerms._fields}

@@ -1,6 +1,6 @@
 """What a search loses when its mixtures become single operations: the drop from the supernet to the derived network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,9 +11,10 @@ from keras import ops
 
 from kdas_tf.genotype import EDGES, INPUTS, PRIMITIVES, Genotype
 from kdas_tf.models.networks import Supernet
+from kdas_tf.training.derivation import Derivation
 
 _CHOSEN = 100.0
-"""An alpha so far above the others, which are 0, that the softmax is exactly 1 and 0 in float32."""
+"""An alpha so far above the others, which are 0, that the softmax in float32 is 1 (to the last bit) and exactly 0."""
 
 
 def discrete_alphas(genotype: Genotype) -> tuple[npt.NDArray, npt.NDArray]:
@@ -25,14 +26,14 @@ def discrete_alphas(genotype: Genotype) -> tuple[npt.NDArray, npt.NDArray]:
     Returns:
         Of the normal and the reduction cells, float32 `[14 edges, 7 candidates]` each.
     """
-    found = []
+    both = []
     for pairs in (genotype.normal, genotype.reduce):
         alphas = np.zeros((len(EDGES), len(PRIMITIVES)), np.float32)
         chosen = {(source, INPUTS + position // 2): operation for position, (operation, source) in enumerate(pairs)}
         for row, edge in zip(alphas, EDGES, strict=True):
             row[PRIMITIVES.index(chosen.get(edge, "none"))] = _CHOSEN
-        found.append(alphas)
-    return found[0], found[1]
+        both.append(alphas)
+    return both[0], both[1]
 
 
 def accuracy(
@@ -42,7 +43,7 @@ def accuracy(
     strategy: tf.distribute.Strategy,
     alphas: Sequence[npt.NDArray] | None = None,
 ) -> float:
-    """BatchShard of images whose identity the classifier of a supernet names, by the statistics of each batch.
+    """Share of images whose identity the classifier of a supernet names, by the statistics of each batch.
 
     The moving statistics belong to the mixtures, so they would be wrong of single operations. They, and everything
     else, stay as they are.
@@ -72,39 +73,23 @@ class DiscretizationLog(keras.callbacks.Callback):
 
     Logged now and then and after the last epoch: `val_accuracy` of the supernet as it is, and `val_accuracy_derived` of
     the same supernet with the derived operations only, each on its edge, with the weights that it has. The difference
-    is what derivation costs before the derived network is trained; a large one says that the alphas do not describe
-    what the mixtures do (DARTS-PT, Wang et al., ICLR 2021).
+    is what derivation costs before the derived network is trained; a large difference says that the alphas do not
+    describe what the mixtures do (DARTS-PT, Wang et al., ICLR 2021).
 
     Args:
-        supernet: what is searched.
-        derived: gives the genotype that would be derived now.
+        derivation: of the network that would be derived.
         batches: of D_val, kept in memory.
-        strategy: devices.
         every: epochs between two measurements.
         epochs: of the search; the last one is measured.
     """
 
-    def __init__(
-        self,
-        supernet: Supernet,
-        derived: Callable[[], Genotype],
-        batches: Sequence[Any],
-        *,
-        strategy: tf.distribute.Strategy,
-        every: int,
-        epochs: int,
-    ):
+    def __init__(self, derivation: Derivation, batches: Sequence[Any], *, every: int, epochs: int):
         super().__init__()
-        self.supernet = supernet
-        self.derived = derived
-        self.batches = batches
-        self.strategy = strategy
-        self.every = every
-        self.epochs = epochs
+        self.derivation, self.batches, self.every, self.epochs = derivation, batches, every, epochs
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None and ((epoch + 1) % self.every == 0 or epoch + 1 == self.epochs):
-            logs["val_accuracy"] = accuracy(self.supernet, self.batches, strategy=self.strategy)
-            logs["val_accuracy_derived"] = accuracy(
-                self.supernet, self.batches, strategy=self.strategy, alphas=discrete_alphas(self.derived())
-            )
+            supernet, strategy = self.derivation.supernet, self.model.distribute_strategy
+            alphas = discrete_alphas(self.derivation.genotype())
+            logs["val_accuracy"] = accuracy(supernet, self.batches, strategy=strategy)
+            logs["val_accuracy_derived"] = accuracy(supernet, self.batches, strategy=strategy, alphas=alphas)

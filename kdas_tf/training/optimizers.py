@@ -1,7 +1,7 @@
 """The optimizers of section 4.2: settings, and how they move weights by one kernel of TensorFlow's each."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -71,18 +71,14 @@ class _OneKernel(keras.optimizers.Optimizer):
     `exclude_from_weight_decay` has no effect.
     """
 
-    _numbers: Any = None
+    _move: Callable[..., None] | None = None
 
-    def numbers(self, rate) -> tuple:
-        """From the learning rate, the tensors by which all weights are moved."""
-        raise NotImplementedError
-
-    def move(self, gradient, variable, index: int, *numbers) -> None:
-        """Moves the weight with this index among the optimizer's."""
+    def kernel(self, rate) -> Callable[..., None]:
+        """Makes what all weights share in a step, and returns what moves one: function(gradient, weight, index)."""
         raise NotImplementedError
 
     def apply(self, grads, trainable_variables=None):
-        self._numbers = None
+        self._move = None
         super().apply(grads, trainable_variables)
 
     def _apply_weight_decay(self, variables):
@@ -97,34 +93,30 @@ class _OneKernel(keras.optimizers.Optimizer):
             self.update_step(gradient, variable.value, learning_rate)
 
     def update_step(self, gradient, variable, learning_rate):
-        if self._numbers is None:  # once for all weights of a step
+        if self._move is None:
             rate = tf.convert_to_tensor(learning_rate)
-            self._numbers = rate * (self.weight_decay or 0.0), self.numbers(rate)
-        decay, numbers = self._numbers
+            self._decay = rate * (self.weight_decay or 0.0)
+            self._move = self.kernel(rate)
         if self.weight_decay:
             value = tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
-            tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=decay, delta=value)
-        self.move(gradient, variable, self._get_variable_index(variable), *numbers)
+            tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=self._decay, delta=value)
+        self._move(gradient, variable.handle, self._get_variable_index(variable))
 
 
 class OneKernelSGD(_OneKernel, keras.optimizers.SGD):
     """`keras.optimizers.SGD` with the same numbers."""
 
-    def numbers(self, rate):
-        return rate, tf.constant(float(self.momentum), rate.dtype)
+    def kernel(self, rate):
+        momentum = tf.constant(float(self.momentum), rate.dtype)
 
-    def move(self, gradient, variable, index, *numbers):
-        rate, momentum = numbers
-        if not self.momentum:
-            tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=gradient)
-            return
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=self.momentums[index].value.handle,
-            lr=rate,
-            grad=gradient,
-            momentum=momentum,
-        )
+        def move(gradient, weight, index):
+            if not self.momentum:
+                tf.raw_ops.ResourceApplyGradientDescent(var=weight, alpha=rate, delta=gradient)
+                return
+            sums = self.momentums[index].value.handle
+            tf.raw_ops.ResourceApplyKerasMomentum(var=weight, accum=sums, lr=rate, grad=gradient, momentum=momentum)
+
+        return move
 
 
 class OneKernelAdam(_OneKernel, keras.optimizers.Adam):
@@ -133,22 +125,14 @@ class OneKernelAdam(_OneKernel, keras.optimizers.Adam):
     Keras rounds 1 - beta_2 to float32 apart from beta_2's powers, which costs its steps some 1e-5 of their length.
     """
 
-    def numbers(self, rate):
+    def kernel(self, rate):
         step = tf.cast(self.iterations + 1, rate.dtype)
-        betas = [tf.constant(beta, rate.dtype) for beta in (self.beta_1, self.beta_2)]
-        return rate, *betas, *(beta**step for beta in betas), tf.constant(self.epsilon, rate.dtype)
+        beta1, beta2 = (tf.constant(beta, rate.dtype) for beta in (self.beta_1, self.beta_2))
+        numbers = {"lr": rate, "beta1": beta1, "beta2": beta2, "epsilon": tf.constant(self.epsilon, rate.dtype)}
+        numbers |= {"beta1_power": beta1**step, "beta2_power": beta2**step}
 
-    def move(self, gradient, variable, index, *numbers):
-        rate, beta1, beta2, beta1_power, beta2_power, epsilon = numbers
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=beta1_power,
-            beta2_power=beta2_power,
-            lr=rate,
-            beta1=beta1,
-            beta2=beta2,
-            epsilon=epsilon,
-            grad=gradient,
-        )
+        def move(gradient, weight, index):
+            mean, square = (kept[index].value.handle for kept in (self._momentums, self._velocities))
+            tf.raw_ops.ResourceApplyAdam(var=weight, m=mean, v=square, grad=gradient, **numbers)
+
+        return move

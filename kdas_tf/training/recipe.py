@@ -20,11 +20,10 @@ from kdas_tf.training.board import Board
 from kdas_tf.training.callbacks import (
     CheckpointCallback,
     FiniteLoss,
-    LearningRateCallback,
     MetricsFile,
     OnFirstWorker,
     Progress,
-    TemperatureCallback,
+    Scheduled,
 )
 from kdas_tf.training.checkpoints import Checkpoints, Position
 from kdas_tf.training.devices.replicas import replicas
@@ -179,8 +178,8 @@ class Recipe:
         finite = FiniteLoss()
         stop = StopOnSignal(checkpoints, steps, finite.check_steps)
         used = [
-            TemperatureCallback(temperature),
-            LearningRateCallback(self.fitting.learning_rate_at),
+            Scheduled(model.temperature, temperature, logged_as="temperature"),
+            Scheduled(model.optimizer.learning_rate, self.fitting.learning_rate_at, logged_as="learning_rate"),
             *callbacks,
             finite,
             MetricsFile(job.workdir / "metrics.jsonl", self.stage, start.epoch) if writes(job.strategy) else None,

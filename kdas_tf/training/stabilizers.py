@@ -8,6 +8,7 @@ import keras
 from kdas_tf.errors import UserError
 from kdas_tf.losses.regularizers import beta_decay, expected_parameters, over_budget
 from kdas_tf.models.costs import parameter_costs
+from kdas_tf.settings import Stabilizers
 
 
 class AlphaWarmup(keras.callbacks.Callback):
@@ -39,39 +40,31 @@ class AlphaWarmup(keras.callbacks.Callback):
 class AlphaPenalty(keras.callbacks.Callback):
     """What is added to the objective in the steps on the alphas, and its logs.
 
-    weight(epoch) * `beta_decay` + budget_weight * `over_budget`, each only if it is asked for. Made under the strategy,
-    given to the model if `is_on`, and to `fit`.
+    weight(epoch) * `beta_decay` + budget_weight * `over_budget`, each only if it is asked for. The weight of
+    `beta_decay` grows linearly, from 0 in the first epoch towards `beta_weight` after the last, as in the authors' code
+    (50 * epoch / epochs), or is constant. At a budget_weight of 10 the gradient in an alpha is a sixth to a half of the
+    objective's in a fresh supernet (0.07, of one batch, changing its sign).
+
+    Make it in the strategy's scope, and give it to `fit`, and to the model if `is_on`.
 
     Logged after an epoch: `beta_weight` and `beta_decay`; `expected_parameters`.
 
     Args:
+        settings: what is asked for.
         epochs: of the search.
-        student: arguments of the network that would be derived, as in `ArchitectureLog`.
-        beta_weight: of the beta-DARTS regulariser; 0 leaves it out.
-        beta_growth: its weight grows linearly, from 0 in the first epoch towards `beta_weight` after the last, as in
-            the authors' code (50 * epoch / epochs); constant otherwise.
-        parameter_budget: trainable parameters that the derived network should have at most; None leaves it out.
-        budget_weight: of the share by which the expected parameters exceed the budget. At 10 the gradient in an alpha
-            is a sixth to a half of the objective's in a fresh supernet (0.07, of one batch, changing its sign).
+        student: arguments of the network that would be derived, as in `Derivation`.
 
     Raises:
-        UserError: a negative weight, or a budget that no derived network keeps.
+        UserError: a budget that no derived network keeps.
     """
 
-    def __init__(self, stabilizers, *, epochs: int, student: Mapping[str, Any]):
-        beta_weight, beta_growth = stabilizers.beta_weight, stabilizers.beta_growth
-        parameter_budget, budget_weight = stabilizers.parameter_budget, stabilizers.budget_weight
+    def __init__(self, settings: Stabilizers, *, epochs: int, student: Mapping[str, Any]):
         super().__init__()
-        if min(beta_weight, budget_weight) < 0:
-            raise UserError(f"Expected beta_weight and budget_weight >= 0, got {beta_weight} and {budget_weight}.")
-        self.epochs = epochs
-        self.beta_weight = beta_weight
-        self.beta_growth = beta_growth
-        self.budget = parameter_budget or 0.0
-        self.budget_weight = budget_weight
+        self.settings, self.epochs = settings, epochs
         # In a weight, because a Python number would be frozen into the compiled step.
-        self.weight = keras.Variable(0.0, trainable=False, name="beta_weight") if beta_weight else None
-        self.costs = None if parameter_budget is None else parameter_costs(**student)
+        self.weight = keras.Variable(0.0, trainable=False, name="beta_weight") if settings.beta_weight else None
+        self.budget = settings.parameter_budget or 0.0
+        self.costs = None if settings.parameter_budget is None else parameter_costs(**student)
         if self.costs is not None and self.costs.beside >= self.budget:
             raise UserError(
                 f"Expected a parameter_budget above {self.costs.beside:,}, what the network has beside the operations "
@@ -90,12 +83,13 @@ class AlphaPenalty(keras.callbacks.Callback):
         if self.weight is not None:
             penalty = penalty + self.weight * beta_decay(alphas)
         if self.costs is not None:
-            penalty = penalty + self.budget_weight * over_budget(alphas, self.costs, self.budget)
+            penalty = penalty + self.settings.budget_weight * over_budget(alphas, self.costs, self.budget)
         return penalty
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.weight is not None:
-            self.weight.assign(self.beta_weight * (epoch / self.epochs if self.beta_growth else 1.0))
+            grown = epoch / self.epochs if self.settings.beta_growth else 1.0
+            self.weight.assign(self.settings.beta_weight * grown)
 
     def on_epoch_end(self, epoch, logs=None):
         alphas = self.model.network.alphas

@@ -16,10 +16,10 @@ from kdas_tf.training.devices.workers import all_values, number_of_workers, own_
 class StopOnSignal(keras.callbacks.Callback):
     """Saves a checkpoint after the step in which the process is asked to end, and ends it.
 
-    Where no step was done since the last checkpoint it ends at once, for example while the first step is compiled.
-    After the last step of an epoch, the network is judged before the epoch's own checkpoint is made, which may take
-    minutes: this is broken off and done again when the run continues.
-    Of several machines, all end after the same step, the one that runs or the first one, even if only one is asked to.
+    If no step was done since the last checkpoint, the process ends at once, for example while the first step is
+    compiled. After the last step of an epoch the network is judged, which may take minutes, before the checkpoint of
+    the epoch is made: the judging is broken off, and done again when the run continues.
+    Several machines all end after the same step, even if only one of them is asked to.
 
     Use it as a context around `fit`, as its last callback.
 
@@ -47,7 +47,7 @@ class StopOnSignal(keras.callbacks.Callback):
         try:
             yield
         except Stopped:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever asks twice gets what the first asked for
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal changes nothing
             if self.all_steps is not None:
                 self._save(self.all_steps)
             raise

@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from kdas_tf.losses.triplet import batch_hard_triplet_loss, pairwise_distances
 
+pytestmark = pytest.mark.both_graphs  # the recorded references
+
 
 def loss_and_gradient(features, labels, **kwargs):
     features = tf.constant(features)

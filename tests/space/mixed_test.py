@@ -7,6 +7,8 @@ from kdas_tf.space.mixed import MixedFanOut
 from tests.space import recorded
 from tests.space.operations_test import relative_error
 
+pytestmark = pytest.mark.both_graphs  # the recorded references
+
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_mixed_operation_agrees_with_the_recorded_original(stride, reference):

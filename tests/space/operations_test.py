@@ -12,6 +12,8 @@ from kdas_tf.space.plain_form import as_map
 from tests.serving import networks
 from tests.space import recorded
 
+pytestmark = pytest.mark.both_graphs  # the recorded references
+
 CASES = sorted(recorded.group(dict.fromkeys(np.load("tests/reference/candidate_ops.npz").files)))
 
 

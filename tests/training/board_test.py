@@ -3,11 +3,11 @@ import pytest
 import tensorflow as tf
 
 from kdas_tf.drawing import pictures
-from kdas_tf.errors import UserError
 from kdas_tf.genotype import PRIMITIVES, derive
 from kdas_tf.models.costs import derived_parameters
 from kdas_tf.models.networks import Supernet
 from kdas_tf.training.board import ArchitectureLog, Board
+from kdas_tf.training.derivation import Derivation
 
 
 @pytest.fixture
@@ -56,34 +56,18 @@ def supernet():
     return network
 
 
-def logs_of(supernet, folder, **kwargs):
-    logs = {}
-    log = ArchitectureLog(supernet, Board(folder), STUDENT, **kwargs)
-    log.on_epoch_end(0, logs)
-    return log, logs
-
-
-def test_the_log_tells_entropies_skip_connections_and_parameters_of_the_current_genotype(supernet, tmp_path):
-    log, logs = logs_of(supernet, tmp_path)
+@pytest.mark.parametrize(("max_skip", "skips"), [(None, 16), (2, 2 + 8)])  # the cap is one of the normal cell
+def test_the_log_tells_entropies_skip_connections_and_parameters_of_the_current_genotype(
+    supernet, tmp_path, max_skip, skips
+):
+    derivation, logs = Derivation(supernet, STUDENT, max_skip), {}
+    ArchitectureLog(derivation, Board(tmp_path), picture_every=10).on_epoch_end(0, logs)
     weights = np.exp([0, 0, 0, 2, 1, 0, 0]) / np.exp([0, 0, 0, 2, 1, 0, 0]).sum()
     entropy = -np.sum(weights * np.log(weights))
     np.testing.assert_allclose(logs["entropies_normal"], [entropy] * 14, rtol=1e-5)
     assert logs["entropy_reduce"] == pytest.approx(entropy)
-    assert logs["skip_connections"] == 16
-    assert "skip_connections_uncapped" not in logs
-    found = derive(*log.alphas().values())
-    assert log.derived() == found
-    assert logs["derived_parameters"] == derived_parameters(found, **STUDENT)
-
-
-def test_capped_skip_connections_are_logged_beside_those_without_the_cap(supernet, tmp_path):
-    log, logs = logs_of(supernet, tmp_path, max_skip=2)
-    assert logs["skip_connections"] == 2 + 8  # the cap is one of the normal cell
-    assert logs["skip_connections_uncapped"] == 16
-    assert [name for name, _ in log.derived().normal].count("sep_conv_3x3") == 6
-    assert logs["derived_parameters"] == derived_parameters(log.derived(), **STUDENT)
-
-
-def test_a_cap_that_is_none_is_refused_before_the_search(supernet, tmp_path):
-    with pytest.raises(UserError, match="max_skip to be None or a whole number >= 0, got -1"):
-        ArchitectureLog(supernet, Board(tmp_path), STUDENT, max_skip=-1)
+    assert logs["skip_connections"] == skips
+    assert logs.get("skip_connections_uncapped") == (None if max_skip is None else 16)
+    expected = derive(*(np.array(alpha) for alpha in supernet.alphas), max_skip=max_skip)
+    assert derivation.genotype() == expected
+    assert logs["derived_parameters"] == derived_parameters(expected, **STUDENT)

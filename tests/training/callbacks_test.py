@@ -11,12 +11,10 @@ from kdas_tf.errors import UserError
 from kdas_tf.training import callbacks
 from kdas_tf.training.callbacks import (
     CheckpointCallback,
-    DropPathCallback,
     FiniteLoss,
-    LearningRateCallback,
     MetricsFile,
     Progress,
-    TemperatureCallback,
+    Scheduled,
     clock,
 )
 
@@ -47,30 +45,28 @@ def history(model, *used, epochs=3, **kwargs):
     return model.fit(batches, epochs=epochs, verbose=0, callbacks=list(used), **kwargs).history
 
 
-def test_drop_path_grows_linearly_from_zero():
-    rate = keras.Variable(0.5, trainable=False)
-    callback = DropPathCallback(rate, final=0.2, epochs=4)
-    rates = []
-    for epoch in range(4):
-        callback.on_epoch_begin(epoch)
-        rates.append(float(keras.ops.convert_to_numpy(rate)))
-    np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.15], rtol=1e-6)
+def temperature(model, schedule):
+    return Scheduled(model.temperature, schedule, logged_as="temperature")
 
 
 def test_every_epoch_trains_at_the_temperature_of_the_schedule(probe):
-    logged = history(probe, TemperatureCallback(lambda epoch: schedules.linear_temperature(epoch, end_epoch=2)))
+    logged = history(probe, temperature(probe, schedules.LinearTemperature(end_epoch=2)))
     assert logged["seen"] == logged["temperature"] == [2, 1, 0]
 
 
 def test_a_resumed_run_takes_the_temperature_of_its_epoch(probe):
-    schedule = TemperatureCallback(lambda epoch: schedules.linear_temperature(epoch, end_epoch=4))
+    schedule = temperature(probe, schedules.LinearTemperature(end_epoch=4))
     assert history(probe, schedule, initial_epoch=1)["seen"] == [1.5, 1]
 
 
-def test_every_epoch_trains_at_the_learning_rate_of_the_schedule(probe):
+@pytest.mark.parametrize("scaled", [False, True])
+def test_every_epoch_trains_at_the_learning_rate_of_the_schedule(probe, scaled):
+    if scaled:
+        inner = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(100.0), initial_scale=1.0)
+        probe.compile(optimizer=inner)
     rates = [0.5, 0.25, 0.125]
-    logged = history(probe, LearningRateCallback(lambda epoch: rates[epoch]))
-    assert logged["learning_rate"] == rates
+    logged = history(probe, Scheduled(probe.optimizer.learning_rate, lambda epoch: rates[epoch]))
+    assert set(logged) == {"seen", "scale"}
     # The gradient is 1: the scale falls by the learning rate, from 1.
     np.testing.assert_allclose(logged["scale"], [0.5, 0.25, 0.125])
 
@@ -104,9 +100,7 @@ def test_a_diverged_epoch_is_not_checkpointed_when_the_check_comes_first(probe):
 
     temperatures = [1.0, 2.0, math.nan]
     with pytest.raises(UserError, match=r"seen became not finite in step 1 of epoch 3 .still finite: scale"):
-        history(
-            probe, TemperatureCallback(lambda epoch: temperatures[epoch]), FiniteLoss(), CheckpointCallback(Saves())
-        )
+        history(probe, temperature(probe, temperatures.__getitem__), FiniteLoss(), CheckpointCallback(Saves()))
     assert saved == [1, 2]
 
 

@@ -14,7 +14,7 @@ from kdas_tf.models.networks import Student
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.classification import ClassificationModel, Evaluation, among_first
 from kdas_tf.training.devices.replicas import replicas
-from kdas_tf.training.optimizers import momentum_sgd
+from kdas_tf.training.optimizers import SGD
 
 CLASSES = 7
 SIZE = (16, 16)
@@ -25,7 +25,7 @@ def make_model(label_smoothing=0.1):
     network = Student(genotype.DARTS_V2, CLASSES, image_size=SIZE, channels=4, cells=1, reductions=())
     configure_batch_norm(network, replicas=replicas())
     model = ClassificationModel(network, num_classes=CLASSES, label_smoothing=label_smoothing)
-    model.compile(momentum_sgd(learning_rate=0.01, weight_decay=3e-5), jit_compile=False)
+    model.compile(SGD(weight_decay=3e-5)(learning_rate=0.01), jit_compile=False)
     return model
 
 
@@ -145,42 +145,44 @@ print(json.dumps(values))
 
 
 @pytest.fixture
-def evaluation(tmp_path):
-    """A model with two states of the classifier, one that is right and one that is wrong, and who judges it."""
+def judged(tmp_path):
+    """A model, how it is judged, and two states of its classifier: one that is right and one that is wrong."""
     model = make_model()
     batch, dataset = to_judge_by(4, [1] * 4)
     embedding = np.asarray(model.network(batch["image"]).embedding, np.float64)
     right = np.linalg.pinv(embedding) @ np.eye(CLASSES)[batch["label"]]
-    found = Evaluation(lambda share: dataset, tmp_path, image_size=SIZE)
-    found.set_model(model)
-    return found, {"right": right, "wrong": -right}
+
+    def make(epochs):
+        evaluation = Evaluation(model, lambda shard: dataset, folder=tmp_path, image_size=SIZE, epochs=epochs)
+        evaluation.set_model(model)
+        return evaluation
+
+    return model.network.head.classifier.kernel, make, {"right": right, "wrong": -right}
 
 
-def test_the_best_network_is_kept_when_later_ones_are_worse(evaluation, tmp_path):
-    found, states = evaluation
-    kernel = found.model.network.head.classifier.kernel
-    tops = []
+def test_the_best_network_is_kept_when_later_ones_are_worse(judged, tmp_path):
+    kernel, make, states = judged
+    evaluation, tops = make(epochs=4), []
     for epoch, state in enumerate(("wrong", "right", "wrong", "right")):
         kernel.assign(states[state])
         logs = {"total": 1.0}
-        found.on_epoch_end(epoch, logs)
+        evaluation.on_epoch_end(epoch, logs)
         tops.append(logs["val_top1"])
         assert set(logs) == {"total", "val_total", "val_top1", "val_top5"}
     assert tops == [0.0, 100.0, 0.0, 100.0]
-    assert found.best["epoch"] == 2
-    assert json.loads((tmp_path / "best" / "best.json").read_text()) == found.best
-    np.testing.assert_array_equal(
-        saved.load(tmp_path / "best").head.classifier.kernel, states["right"].astype("float32")
-    )
+    assert evaluation.best["epoch"] == 2
+    assert json.loads((tmp_path / "best" / "best.json").read_text()) == evaluation.best
+    kept = saved.load(tmp_path / "best").head.classifier.kernel
+    np.testing.assert_array_equal(kept, states["right"].astype("float32"))
 
 
-def test_a_continued_run_knows_the_best_network_of_before(evaluation, tmp_path):
-    found, states = evaluation
-    found.model.network.head.classifier.kernel.assign(states["right"])
-    found.on_epoch_end(4)
-    again = Evaluation(found.batches, tmp_path, image_size=SIZE)
-    again.set_model(found.model)
-    found.model.network.head.classifier.kernel.assign(states["wrong"])
+def test_a_continued_run_knows_the_best_network_of_before(judged):
+    kernel, make, states = judged
+    kernel.assign(states["right"])
+    make(epochs=6).on_epoch_end(4)
+    again = make(epochs=6)
+    kernel.assign(states["wrong"])
+    assert again.final()["top1"] == 0.0  # as after the last epoch's checkpoint
     again.on_epoch_end(5)
     assert again.best["epoch"] == 5
-    assert again.best["top1"] == 100.0 and again.last["top1"] == 0.0
+    assert again.best["top1"] == 100.0 and again.final() == again.last

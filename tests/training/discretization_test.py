@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from kdas_tf.genotype import AUTO_REID, DARTS_V2, EDGES, PRIMITIVES, derive, random_genotype
 from kdas_tf.models.networks import Supernet
+from kdas_tf.training.derivation import Derivation
 from kdas_tf.training.discretization import DiscretizationLog, accuracy, discrete_alphas
 
 
@@ -33,7 +34,7 @@ STRATEGY = tf.distribute.get_strategy()
 def test_discrete_alphas_mix_the_operations_of_the_genotype_and_nothing_else(genotype):
     for alphas, pairs in zip(discrete_alphas(genotype), (genotype.normal, genotype.reduce), strict=True):
         weights = keras.ops.convert_to_numpy(keras.ops.softmax(keras.ops.convert_to_tensor(alphas), -1))
-        assert set(np.unique(weights)) == {0.0, 1.0}
+        assert np.all((weights == 0) | (weights >= np.float32(1 - 2**-24)))  # some processors round 1 / 1 down
         mixed = {(EDGES[row], PRIMITIVES[column]) for row, column in zip(*np.nonzero(weights), strict=True)}
         kept = {((source, 2 + place // 2), operation) for place, (operation, source) in enumerate(pairs)}
         assert mixed - {(edge, "none") for edge in EDGES} == kept
@@ -65,11 +66,14 @@ def test_accuracy_is_what_the_supernet_with_these_alphas_says_of_each_batch(supe
 
 
 def test_the_drop_is_logged_now_and_then_and_after_the_last_epoch(supernet, batches):
-    log = DiscretizationLog(supernet, lambda: DARTS_V2, batches, strategy=STRATEGY, every=2, epochs=3)
+    log, derived = DiscretizationLog(Derivation(supernet, {}), batches, every=2, epochs=3), DARTS_V2
+    log.set_model(supernet)
+    for variable, value in zip(supernet.alphas, discrete_alphas(derived), strict=True):
+        variable.assign(value / 100)  # they prefer the genotype, and mix all operations
     logs = [{} for _ in range(3)]
     for epoch, each in enumerate(logs):
         log.on_epoch_end(epoch, each)
     assert [sorted(each) for each in logs] == [[], *[["val_accuracy", "val_accuracy_derived"]] * 2]
     assert logs[2]["val_accuracy"] == accuracy(supernet, batches, strategy=STRATEGY)
-    discrete = accuracy(supernet, batches, strategy=STRATEGY, alphas=discrete_alphas(DARTS_V2))
+    discrete = accuracy(supernet, batches, strategy=STRATEGY, alphas=discrete_alphas(derived))
     assert logs[2]["val_accuracy_derived"] == discrete

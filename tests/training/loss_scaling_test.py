@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.heads import ReIDOutput
-from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.optimizers import SGD, Adam
 from kdas_tf.training.steps import SearchModel
 
 pytestmark = pytest.mark.usefixtures("as_before")
@@ -32,7 +32,7 @@ class Linear(keras.Model):
 def test_a_step_whose_gradients_overflow_changes_nothing_but_the_scale_and_the_next_one_learns():
     keras.mixed_precision.set_dtype_policy("mixed_float16")
     model = SearchModel(Linear(), None, Objective(), num_identities=3)
-    model.compile(momentum_sgd(learning_rate=0.1), adam(learning_rate=0.1))
+    model.compile(SGD()(learning_rate=0.1), Adam()(learning_rate=0.1))
     optimizers = (model.optimizer, model.alpha_optimizer)
     assert all(isinstance(optimizer, keras.optimizers.LossScaleOptimizer) for optimizer in optimizers)
 

@@ -81,6 +81,7 @@ def remove(path):
     tf.io.gfile.remove(path)
 
 
+@pytest.mark.deterministic
 @pytest.mark.parametrize("action", [cut, remove])
 def test_a_run_whose_images_go_bad_names_one_and_continues_once_they_are_back(action, tmp_path):
     records = write_images(tmp_path / "images")

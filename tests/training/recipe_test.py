@@ -103,6 +103,7 @@ def undisturbed(strategies, tmp_path_factory):
     return result
 
 
+@pytest.mark.deterministic
 @pytest.mark.parametrize(
     ("devices", "moment", "step", "checkpoint"),
     [
@@ -132,6 +133,7 @@ def test_a_run_continues_where_sigterm_met_it(
     assert f"continuing after epoch {checkpoint.split('_')[1]} of 3{inside}\n" in capfd.readouterr().out
 
 
+@pytest.mark.deterministic
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(undisturbed, tmp_path):
     one, logged = undisturbed(1)
     again, other = (run(tmp_path / str(seed), tf.distribute.get_strategy(), seed=seed) for seed in (0, 1))
@@ -140,6 +142,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(undisturbed,
     assert [(tmp_path / str(seed) / "metrics.jsonl").read_text() == logged for seed in (0, 1)] == [True, False]
 
 
+@pytest.mark.deterministic
 def test_a_clock_that_goes_back_by_a_day_in_the_middle_of_a_run_changes_nothing(
     undisturbed, tmp_path, monkeypatch, capfd
 ):

@@ -6,6 +6,7 @@ from kdas_tf.errors import UserError
 from kdas_tf.genotype import random_genotype
 from kdas_tf.models.costs import derived_parameters
 from kdas_tf.models.networks import Supernet
+from kdas_tf.settings import Stabilizers
 from kdas_tf.training.stabilizers import AlphaPenalty, AlphaWarmup
 
 STUDENT = {"num_identities": 7, "channels": 8, "cells": 2, "reductions": (1,)}
@@ -25,8 +26,12 @@ class Probe(keras.Model):
         return {"seen": keras.ops.convert_to_tensor(self.penalty(ZEROS))}
 
 
+def penalty_of(epochs, **settings):
+    return AlphaPenalty(Stabilizers(**settings), epochs=epochs, student=STUDENT)
+
+
 def fit(*callbacks, penalty=None, **kwargs):
-    model = Probe(penalty or AlphaPenalty(epochs=4, student=STUDENT))
+    model = Probe(penalty or penalty_of(4))
     model.compile()
     return model.fit(np.zeros((1, 2)), verbose=0, callbacks=list(callbacks), **kwargs).history
 
@@ -54,7 +59,7 @@ def test_a_warm_up_that_is_no_part_of_the_search_is_refused(epochs):
 
 
 def test_the_weight_of_the_beta_decay_grows_linearly_in_the_compiled_step():
-    penalty = AlphaPenalty(epochs=4, student=STUDENT, beta_weight=2.0)
+    penalty = penalty_of(4, beta_weight=2.0)
     logged = fit(penalty, penalty=penalty, epochs=4)
     assert logged["beta_weight"] == [0.0, 0.5, 1.0, 1.5]
     np.testing.assert_allclose(logged["seen"], np.log(7) * np.array([0.0, 0.5, 1.0, 1.5]), rtol=1e-6)
@@ -62,15 +67,15 @@ def test_the_weight_of_the_beta_decay_grows_linearly_in_the_compiled_step():
 
 
 def test_the_weight_of_the_beta_decay_is_right_after_a_stop_and_may_be_constant():
-    penalty = AlphaPenalty(epochs=4, student=STUDENT, beta_weight=2.0)
+    penalty = penalty_of(4, beta_weight=2.0)
     assert fit(penalty, penalty=penalty, epochs=4, initial_epoch=3)["beta_weight"] == [1.5]
-    constant = AlphaPenalty(epochs=4, student=STUDENT, beta_weight=2.0, beta_growth=False)
+    constant = penalty_of(4, beta_weight=2.0, beta_growth=False)
     assert fit(constant, penalty=constant, epochs=2)["beta_weight"] == [2.0, 2.0]
 
 
 def test_the_budget_is_weighed_and_the_expectation_of_a_random_genotype_is_logged():
     budget = float(np.mean([derived_parameters(random_genotype(seed), **STUDENT) for seed in range(2000)])) / 2
-    penalty = AlphaPenalty(epochs=4, student=STUDENT, parameter_budget=budget, budget_weight=3.0)
+    penalty = penalty_of(4, parameter_budget=budget, budget_weight=3.0)
     logged = fit(penalty, penalty=penalty, epochs=1)
     assert logged["expected_parameters"] == pytest.approx([2 * budget], rel=0.02)
     assert logged["seen"] == pytest.approx([3.0], rel=0.05)
@@ -78,9 +83,9 @@ def test_the_budget_is_weighed_and_the_expectation_of_a_random_genotype_is_logge
 
 
 def test_penalties_add_up():
-    both = AlphaPenalty(epochs=1, student=STUDENT, beta_weight=1.0, beta_growth=False, parameter_budget=5000.0)
-    one = AlphaPenalty(epochs=1, student=STUDENT, beta_weight=1.0, beta_growth=False)
-    other = AlphaPenalty(epochs=1, student=STUDENT, parameter_budget=5000.0)
+    both = penalty_of(1, beta_weight=1.0, beta_growth=False, parameter_budget=5000.0)
+    one = penalty_of(1, beta_weight=1.0, beta_growth=False)
+    other = penalty_of(1, parameter_budget=5000.0)
     for penalty in (both, one, other):
         penalty.on_epoch_begin(0)
     assert float(other(ZEROS)) > 0
@@ -88,7 +93,7 @@ def test_penalties_add_up():
 
 
 def test_by_default_there_is_no_penalty_and_nothing_is_logged():
-    penalty = AlphaPenalty(epochs=4, student=STUDENT)
+    penalty = penalty_of(4)
     assert not penalty.is_on
     assert list(fit(penalty, epochs=1)) == ["seen"]
 
@@ -96,11 +101,11 @@ def test_by_default_there_is_no_penalty_and_nothing_is_logged():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"beta_weight": -1.0}, "beta_weight and budget_weight >= 0, got -1.0 and 10.0"),
-        ({"budget_weight": -0.5}, "got 0.0 and -0.5"),
+        ({"beta_weight": -1.0}, "Stabilizers.beta_weight to be at least 0, got -1.0"),
+        ({"budget_weight": -0.5}, "Stabilizers.budget_weight to be at least 0, got -0.5"),
         ({"parameter_budget": 9}, r"parameter_budget above [\d,]+, what the network has beside .* got 9\."),
     ],
 )
 def test_penalties_that_make_no_sense_are_refused(bad, message):
     with pytest.raises(UserError, match=message):
-        AlphaPenalty(epochs=4, student=STUDENT, **bad)
+        penalty_of(4, **bad)

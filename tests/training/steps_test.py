@@ -11,10 +11,10 @@ from kdas_tf.models.networks import Supernet
 from kdas_tf.models.teacher_network import TeacherTable
 from kdas_tf.space.mixed import MixedFanOut
 from kdas_tf.training.batch_norm import configure_batch_norm
-from kdas_tf.training.callbacks import TemperatureCallback
+from kdas_tf.training.callbacks import Scheduled
 from kdas_tf.training.devices.replicas import gather, replicas
 from kdas_tf.training.discretization import accuracy, discrete_alphas
-from kdas_tf.training.optimizers import adam, momentum_sgd
+from kdas_tf.training.optimizers import SGD, Adam
 from kdas_tf.training.stabilizers import AlphaWarmup
 from kdas_tf.training.steps import SearchModel, TrainingModel
 
@@ -40,7 +40,7 @@ def search_model(temperature, seed=3, penalty=None, **kwargs):
     table = np.random.default_rng(0).normal(size=(16, IDENTITIES)).astype("float32")
     model = SearchModel(supernet, TeacherTable(table), Objective(**kwargs), num_identities=IDENTITIES, penalty=penalty)
     # Small steps: float32's noise doubles with each of a large step in a network this young.
-    model.compile(momentum_sgd(learning_rate=0.005), adam(learning_rate=0.002), jit_compile=False)
+    model.compile(SGD()(learning_rate=0.005), Adam()(learning_rate=0.002), jit_compile=False)
     model.temperature.assign(temperature)
     return model
 
@@ -80,14 +80,14 @@ def run(strategy, steps=20):
         table = TeacherTable(np.random.default_rng(0).normal(size=(16, IDENTITIES)))
         arguments = {"num_identities": IDENTITIES, "penalty": beta_decay}
         model = SearchModel(network, table, Objective(), **arguments)
-        model.compile(momentum_sgd(learning_rate=0.05), adam(learning_rate=0.01), jit_compile=False)
+        model.compile(SGD()(learning_rate=0.05), Adam()(learning_rate=0.01), jit_compile=False)
     start = [np.array(v) for v in network.variables]
     parts = [{"train": batch(2 * i), "val": batch(2 * i + 1)} for i in range(steps)]
     dataset = tf.data.Dataset.from_generator(
         lambda: iter(parts),
         output_signature=tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), parts[0]),
     )
-    callbacks = [TemperatureCallback(lambda epoch: 1.5 * (1 - epoch))]
+    callbacks = [Scheduled(model.temperature, lambda epoch: 1.5 * (1 - epoch), logged_as="temperature")]
     history = model.fit(dataset, epochs=2, steps_per_epoch=steps // 2, shuffle=False, verbose=0, callbacks=callbacks)
     return start, network, history.history
 
@@ -158,6 +158,7 @@ def test_weight_step_leaves_alphas_alone_and_alpha_step_leaves_weights_alone():
     assert all(not np.array_equal(b, a) for b, a in zip(alphas, network.alphas, strict=True))
 
 
+@pytest.mark.both_graphs
 def test_train_step_equals_the_two_steps_of_algorithm_1_done_by_hand():
     together, by_hand = search_model(1.5), search_model(1.5)
     train, val = (tf.nest.map_structure(tf.constant, batch(seed)) for seed in (1, 2))
@@ -224,7 +225,7 @@ def test_a_penalty_moves_the_alphas_by_its_gradient_and_nothing_else():
     start = [np.array(alpha) for alpha in plain.network.alphas]
     logs = []
     for model in (plain, penalized):
-        model.compile(momentum_sgd(learning_rate=0.005), keras.optimizers.SGD(0.1), jit_compile=False)
+        model.compile(SGD()(learning_rate=0.005), keras.optimizers.SGD(0.1), jit_compile=False)
         logs.append({name: float(value) for name, value in model.train_step(batches).items()})
     assert logs[0] == pytest.approx(logs[1], rel=1e-4)
     differences = [np.array(a) - b for a, b in zip(plain.network.alphas, penalized.network.alphas, strict=True)]
@@ -258,7 +259,7 @@ def test_teacher_is_run_once_a_step_above_temperature_zero_and_never_at_zero():
     supernet = Supernet(IDENTITIES, image_size=SIZE, channels=4, cells=1, reductions=())
     teacher = CountingTeacher()
     model = SearchModel(supernet, teacher, Objective(), num_identities=IDENTITIES)
-    model.compile(momentum_sgd(), adam(), jit_compile=False)
+    model.compile(SGD()(learning_rate=0.1), Adam()(learning_rate=3.5e-4), jit_compile=False)
     data = {"train": batch(1), "val": batch(2)}
     step = tf.function(model.train_step)
     for temperature, runs in ((2.0, 1), (0.5, 2), (0.0, 2), (0.0, 2)):
@@ -285,7 +286,7 @@ def test_training_model_learns_a_batch_by_heart():
             return ReIDOutput(values, values, self.classifier(values))
 
     model = TrainingModel(Linear(), None, Objective(triplet_weight=0.0), num_identities=IDENTITIES)
-    model.compile(adam(learning_rate=0.01), jit_compile=False)
+    model.compile(Adam()(learning_rate=0.01), jit_compile=False)
     data = tf.data.Dataset.from_tensors(batch(1)).repeat(30)
     history = model.fit(data, epochs=1, steps_per_epoch=30, shuffle=False, verbose=0).history
     assert np.mean(history["distillation"]) < np.log(IDENTITIES)

@@ -57,12 +57,12 @@ def cluster_of(environment: Mapping[str, str]) -> Cluster | None:
         UserError: it describes no cluster that can train.
     """
     if environment.get("TF_CONFIG", "").strip():
-        found = _from_tf_config(environment["TF_CONFIG"])
+        cluster = _from_tf_config(environment["TF_CONFIG"])
     elif environment.get("SLURM_STEP_NUM_TASKS", "").strip() not in ("", "1"):
-        found = _from_slurm(environment)
+        cluster = _from_slurm(environment)
     else:
         return None
-    return found if found is not None and found.workers > 1 else None
+    return cluster if cluster is not None and cluster.workers > 1 else None
 
 
 def _from_tf_config(text: str) -> Cluster | None:
@@ -72,24 +72,26 @@ def _from_tf_config(text: str) -> Cluster | None:
     )
     try:
         content = json.loads(text)
-        cluster = {str(job): tuple(map(str, addresses)) for job, addresses in content.get("cluster", {}).items()}
-        if not cluster:
+        workers = {str(job): tuple(map(str, addresses)) for job, addresses in content.get("cluster", {}).items()}
+        if not workers:
             return None
         task = content["task"]
-        found = Cluster(cluster, str(task["type"]), int(task["index"]))
+        cluster = Cluster(workers, str(task["type"]), int(task["index"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f"{expected}, got {text[:200]!r} ({type(error).__name__}: {error}).", code="machines") from None
-    strangers = sorted(set(cluster) - set(JOBS))
+    strangers = sorted(set(workers) - set(JOBS))
     if strangers:
         raise UserError(
             f"{expected}, with {' and '.join(JOBS)} only, got {', '.join(strangers)}. Leave them out.", code="machines"
         )
-    if not 0 <= found.task < len(cluster.get(found.job, ())):
-        raise UserError(f"{expected}, but its task, {found.job} {found.task}, is not in its cluster.", code="machines")
-    wrong = [address for addresses in cluster.values() for address in addresses if not re.search(r".:\d+$", address)]
+    if not 0 <= cluster.task < len(workers.get(cluster.job, ())):
+        raise UserError(
+            f"{expected}, but its task, {cluster.job} {cluster.task}, is not in its cluster.", code="machines"
+        )
+    wrong = [address for addresses in workers.values() for address in addresses if not re.search(r".:\d+$", address)]
     if wrong:
         raise UserError(f"{expected}, with a port in each address, got {wrong[0]!r}.", code="machines")
-    return found
+    return cluster
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from kdas_tf.training.devices.determinism import be_deterministic
@@ -19,6 +20,7 @@ def sums_under(names):
     return np.stack([result.numpy() for result in sums(*map(tf.constant, values))])
 
 
+@pytest.mark.deterministic
 def test_the_order_of_a_sum_does_not_depend_on_the_names_of_its_terms():
     names = [("layer_8", "layer_9", "layer_7"), ("layer_9", "layer_10", "layer_8")]
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True})

@@ -9,7 +9,7 @@ from kdas_tf.models.heads import ReIDOutput
 from kdas_tf.space.edges import EdgeBatchNorm
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.devices.replicas import check_limits, replicas
-from kdas_tf.training.optimizers import momentum_sgd
+from kdas_tf.training.optimizers import SGD
 from kdas_tf.training.steps import TrainingModel
 
 MOMENTUM = 0.75
@@ -39,7 +39,7 @@ def trained(strategy, images, *, synchronized):
         network = TwoNorms()
         configure_batch_norm(network, replicas=replicas(), synchronized=synchronized, momentum=MOMENTUM)
         model = TrainingModel(network, None, Objective(), num_identities=3)
-        model.compile(momentum_sgd(learning_rate=0.0), jit_compile=False)
+        model.compile(SGD()(learning_rate=0.0), jit_compile=False)
     batches = [{"image": image, "label": np.arange(8, dtype="int32") % 3} for image in images]
     signature = {"image": tf.TensorSpec((8, 5), tf.float32), "label": tf.TensorSpec((8,), tf.int32)}
     dataset = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=signature)

@@ -34,8 +34,9 @@ def arguments(tmp_path_factory):
         "REDUCTIONS": (0,),
         "SEARCH_EPOCHS": EPOCHS,
         "TEMPERATURE_END_EPOCH": EPOCHS - 1,
-        "search.run.learning_rate": 0.005,  # small steps: a young network doubles float32's noise with each large one
-        "search.run.alpha_optimizer": "@optimizers.momentum_sgd",
+        # Small steps: a young network doubles float32's noise with each large one.
+        "search/settings.Fitting.learning_rate": 0.005,
+        "search.run.alpha_optimizer": "@optimizers.SGD()",
     }
     files = ["--gin_file=gin/search.gin", "--gin_file=gin/scale/tiny.gin", f"--data_dir={folder}"]
     return [*files, *(f"--gin_param={name}={value}" for name, value in bindings.items())]
