@@ -22,11 +22,19 @@ stage() {
 stage "set-up" "$root/launch/setup.sh" --dev
 cd "$root"
 python="$root/.venv/bin/python"
-[[ $# -gt 0 ]] || set -- -m "not slow"
+case "$*" in
+  "") set -- -m "not slow" && deterministic="(deterministic or both_graphs) and not slow" ;;
+  tests) deterministic="deterministic or both_graphs" ;;
+  *) deterministic="" ;;
+esac
 stage "ruff check" "$python" -m ruff check
 stage "ruff format" "$python" -m ruff format --check
 stage "mypy" "$python" -m mypy
 # Two processes, because most of a test's time is tracing, the work of one thread. A file's tests stay together and in
 # order, so that they share what they make; long files do not come last. A process that dies fails its test and is not
 # replaced: pytest-xdist waits forever for the tests of a replaced process.
-stage "pytest" "$python" -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --no-loadscope-reorder "$@"
+parallel=(--numprocesses=2 --max-worker-restart=0 --dist=loadfile --no-loadscope-reorder)
+stage "pytest" "$python" -m pytest "${parallel[@]}" "$@"
+# Deterministic operations cannot be switched off again in a process: tests that compare bits have a run of their own.
+[[ -z "$deterministic" ]] || stage "pytest, deterministic operations" \
+  env KDAS_TF_TEST_DETERMINISTIC=1 "$python" -m pytest "${parallel[@]}" -m "$deterministic"

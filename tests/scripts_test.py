@@ -144,10 +144,14 @@ def test_quickstart_passes_on_the_launchers_exit_code_and_nothing_more(clone, ru
     assert "genotype.json" in output and "tensorboard" in output
 
 
+BITS = "deterministic or both_graphs"
+
+
 @pytest.mark.parametrize(
     ("failing", "status", "arguments", "commands"),
     [
-        ("nothing", 0, [], [*CHECKS, f"{PYTEST} -m not slow"]),
+        ("nothing", 0, [], [*CHECKS, f"{PYTEST} -m not slow", f"{PYTEST} -m ({BITS}) and not slow"]),
+        ("nothing", 0, ["tests"], [*CHECKS, f"{PYTEST} tests", f"{PYTEST} -m {BITS}"]),
         ("nothing", 0, ["tests", "-k", "a b"], [*CHECKS, f"{PYTEST} tests -k a b"]),
         ("ruff format", 1, [], CHECKS[:2]),
         ("mypy", 2, [], CHECKS),

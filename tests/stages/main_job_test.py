@@ -29,6 +29,7 @@ STABILIZED = {
 }
 
 
+@pytest.mark.deterministic
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, STABILIZED], ids=["plain", "stabilized"])
 def test_a_search_that_is_stopped_and_continued_equals_one_that_never_was(options, tmp_path):

@@ -85,6 +85,7 @@ def test_a_network_learns_the_classes_and_another_one_starts_from_it(tmp_path, c
     assert start_from(people, folder) == start_from(people, folder / "best") == len(people.weights) - 1
 
 
+@pytest.mark.deterministic
 @pytest.mark.slow
 def test_a_run_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path, monkeypatch):
     data = make_images(tmp_path / "colours", images=6)
@@ -104,6 +105,7 @@ def test_a_run_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path,
             np.testing.assert_array_equal(one, other, err_msg=one.path)
 
 
+@pytest.mark.deterministic
 @pytest.mark.slow
 def test_a_run_that_was_stopped_after_its_last_epoch_only_writes_its_result(tmp_path):
     data = make_images(tmp_path / "colours", images=4)

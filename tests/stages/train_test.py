@@ -38,6 +38,7 @@ def run(workdir, data, epochs=2, architecture="AUTO_REID", network=small.CELLS, 
     return json.loads((workdir / "train" / "train.json").read_text())
 
 
+@pytest.mark.deterministic
 @pytest.mark.slow
 def test_a_student_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path, data):
     whole = run(tmp_path / "whole", data, drop_path=0.3)
