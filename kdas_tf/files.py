@@ -13,10 +13,13 @@ from typing import Any
 from kdas_tf.errors import UserError
 
 DAMAGE = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError),
+    *(OSError, ValueError, LookupError, TypeError, OverflowError, EOFError),
     *(RuntimeError, zipfile.BadZipFile, zlib.error),
 )
-"""What may come out of reading a file of JSON, NumPy or HDF5 that is damaged, or holds other things than expected."""
+"""What may come out of reading a file of JSON, NumPy or HDF5 that is damaged, or holds other things than expected.
+
+No AttributeError: that is a mistake in the program. Read the file in the `try`, use its content outside.
+"""
 
 
 @contextlib.contextmanager

@@ -57,15 +57,7 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[str] | None:
     return "data", loading.own_network(workdir)
 
 
-@stage(
-    "evaluate",
-    result=RESULT,
-    plan=plan,
-    reads=reads,
-    repeatable=True,
-    may_change=("batch_size",),
-    decided_by=("precision",),
-)
+@stage("evaluate", result=RESULT, plan=plan, reads=reads, repeatable=True, decided_by=("precision",))
 def run(
     job: Job,
     *,

@@ -51,6 +51,8 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
     Returns:
         What a reader must know before believing the numbers.
     """
+    for name in ("verification.json", "roc.png", "worst_queries.png", "best_queries.png"):
+        (folder / name).unlink(missing_ok=True)  # of an evaluation before, which may not be written this time
     embedded, verification = outcome.embedded, outcome.verification
     cmc = {"ranking": outcome.result.cmc} | ({} if outcome.reranked is None else {"re-ranked": outcome.reranked.cmc})
     drawn = {"cmc": curves.cmc_curve(cmc)}

@@ -105,6 +105,8 @@ def test_a_network_is_judged_and_everything_to_look_at_is_left(trained, capsys):
     assert list((trained / "tensorboard" / "evaluate").iterdir())
     printed = capsys.readouterr().out
     assert "Rank-10" in printed and "average precision: step" in printed and "re-ranked" in printed
+    run(trained, judgement=Judgement(verification=None), shown_queries=0)
+    assert {path.name for path in (*folder.glob("*.png"), *folder.glob("*.json"))} == {"cmc.png", "results.json"}
 
 
 SMALL = Judgement(reranking=Reranking(k1=3, k2=2))
