@@ -6,7 +6,6 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from kdas_tf import files
 from kdas_tf.drawing.ranked_lists import RIGHT_MARK, WRONG_MARK, RankedQuery, Shown, thumbnail
@@ -18,18 +17,6 @@ _THUMBNAIL = (96, 192)
 _QUALITY = 80
 
 
-class Curve(NamedTuple):
-    """A picture on the page.
-
-    Attributes:
-        png: the bytes of a PNG file.
-        description: what it shows, for those who do not see it.
-    """
-
-    png: bytes
-    description: str
-
-
 def render(
     title: str,
     scores: Sequence[Score],
@@ -37,7 +24,7 @@ def render(
     facts: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
     conventions: Sequence[str] = (),
-    curves: Sequence[Curve] = (),
+    curves: Mapping[str, bytes] | None = None,
     verification: Sequence[Point] = (),
     ranked_lists: Mapping[str, Sequence[RankedQuery]] | None = None,
 ) -> str:
@@ -49,7 +36,7 @@ def render(
         facts: short facts about the run, such as data set and numbers of images.
         warnings: what a reader must know before believing the numbers.
         conventions: how it was measured, one sentence each.
-        curves: pictures of curves.
+        curves: {what it shows, for those who do not see it: bytes of a PNG file}.
         verification: operating points.
         ranked_lists: {heading: queries with the images nearest to them}.
 
@@ -62,7 +49,7 @@ def render(
         *(f'<p class="warning"><strong>Note:</strong> {_text(warning)}</p>' for warning in warnings),
         _results(scores),
         _bullets(conventions),
-        _curves(curves),
+        _curves(curves or {}),
         _verification(verification),
         *(_ranked_lists(heading, lists) for heading, lists in (ranked_lists or {}).items() if lists),
     ]
@@ -120,10 +107,10 @@ def _results(scores: Sequence[Score]) -> str:
     return f'<h2>Results</h2>\n{_table(header, lines)}\n<p class="soft">In percent, parameters in millions.</p>'
 
 
-def _curves(curves: Sequence[Curve]) -> str:
+def _curves(curves: Mapping[str, bytes]) -> str:
     pictures = "\n".join(
-        f'<figure class="curve"><img src="{_data_uri("png", curve.png)}" alt="{_text(curve.description)}"></figure>'
-        for curve in curves
+        f'<figure class="curve"><img src="{_data_uri("png", png)}" alt="{_text(description)}"></figure>'
+        for description, png in curves.items()
     )
     return f'<h2>Curves</h2>\n<div class="curves">\n{pictures}\n</div>' if curves else ""
 

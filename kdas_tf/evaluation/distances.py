@@ -10,7 +10,7 @@ from kdas_tf.errors import UserError
 Metric = Literal["cosine", "euclidean"]
 
 _BLOCK = 4096  # photographs that are converted at a time
-_UNIT = 2.0**-24  # unit roundoff of float32
+UNIT = 2.0**-24  # unit roundoff u of float32
 _NOISE = 1e-12  # 1 - cosine in float64 of features that differ by their lengths only
 _SMALLEST, _LARGEST = 1e-15, 1e15  # lengths whose squares are safe in float32
 
@@ -126,7 +126,7 @@ class FeatureDistances:
         self, row: int, values: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Twice the rounding error of `rows` to both sides of `values`."""
-        product, others = product_error(self.query.shape[1]), 16 * _UNIT
+        product, others = product_error(self.query.shape[1]), 16 * UNIT
         if self.metric == "cosine":
             return values - np.float32(2 * (product + others)), values + np.float32(2 * (product + others))
         length = self._query_lengths[row]
@@ -148,9 +148,9 @@ def product_error(width: int) -> float:
 
     At most D u in any order of summation (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1),
     and less than 8 sqrt(D) u with a probability beyond 1 - 1e-10 (Higham and Mary 2019, "A new approach to
-    probabilistic rounding error analysis"); u is 2^-24.
+    probabilistic rounding error analysis").
     """
-    return min(width, 8 * width**0.5) * _UNIT
+    return min(width, 8 * width**0.5) * UNIT
 
 
 def _lengths(features: npt.NDArray, name: str) -> npt.NDArray[np.float64]:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from kdas_tf.evaluation.distances import UNIT, product_error
+
 Progress = Callable[[int, int], None]
 """Called with the points done and all points."""
 
 _BLOCK = 128  # points that are compared with all at a time
 _PAIRS = 1024  # pairs at a time: their coordinates stay in the processor's cache
-_UNIT = 2.0**-24  # unit roundoff of float32
 
 
 def nearest_and_farthest(
@@ -74,14 +75,11 @@ def _rounding(
 ) -> npt.NDArray[np.float64]:
     """Bounds the error of |a|^2 + |b|^2 - 2ab in float32 for all b with |a - b|^2 <= distances.
 
-    A sum of D products is wrong by at most D u |a| |b|, u the unit roundoff (Higham 2002, Accuracy and Stability of
-    Numerical Algorithms, section 3.1); the 16 is for the sums around it.
-
     Args:
         squares: |a|^2.
         distances: of each a.
         longest: largest |b|^2.
-        width: D.
+        width: of the points; the 16 is for the sums around their product.
     """
     others = np.minimum((np.sqrt(squares) + np.sqrt(np.maximum(distances, 0))) ** 2, longest)
-    return 2 * (width + 16) * _UNIT * (squares + others)
+    return 2 * (product_error(width) + 16 * UNIT) * (squares + others)

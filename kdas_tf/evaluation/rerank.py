@@ -12,12 +12,11 @@ import numpy.typing as npt
 from scipy import sparse
 
 from kdas_tf.errors import UserError
-from kdas_tf.evaluation.distances import product_error
+from kdas_tf.evaluation.distances import UNIT, product_error
 from kdas_tf.evaluation.neighbours import Progress, nearest_and_farthest, squared_distances
 from kdas_tf.settings import check_range
 
 _PAIRS = 1 << 22  # non-zero entries of encodings compared at a time
-_UNIT = 2.0**-24  # unit roundoff of float32
 _SMALLEST, _LARGEST = 1e-30, 1e30  # squared lengths whose products are safe in float32
 
 
@@ -115,7 +114,7 @@ class RerankedDistances:
         """Twice the rounding error of `rows` to both sides of `values`; the Jaccard part of `rows` is rounded once."""
         lengths = np.sqrt(self._squares[row], dtype=np.float64), np.sqrt(self._longest)
         products = 2 * product_error(self._points.shape[1]) * lengths[0] * lengths[1]
-        error = self._lambda / self._largest[row] * (products + 16 * _UNIT * sum(lengths) ** 2) + 8 * _UNIT
+        error = self._lambda / self._largest[row] * (products + 16 * UNIT * sum(lengths) ** 2) + 8 * UNIT
         return values - np.float32(2 * error), values + np.float32(2 * error)
 
     def _subtract_overlaps(self, distances: npt.NDArray[np.floating], first: int) -> None:

@@ -84,7 +84,7 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
         facts=_facts(outcome),
         warnings=warnings,
         conventions=outcome.sentences(),
-        curves=[report.Curve(pictures.to_png(figure), descriptions[name]) for name, figure in drawn.items()],
+        curves={descriptions[name]: pictures.to_png(figure) for name, figure in drawn.items()},
         verification=verification.points if verification is not None else (),
         ranked_lists={f"The {kind} queries": some for kind, some in lists.items()},
     )

@@ -11,7 +11,6 @@ from PIL import Image
 from kdas_tf.drawing import curves, report
 from kdas_tf.drawing.pictures import to_png
 from kdas_tf.drawing.ranked_lists import RankedQuery, Shown
-from kdas_tf.drawing.report import Curve
 from kdas_tf.evaluation.printing import Score
 from kdas_tf.evaluation.verification import Point
 
@@ -75,7 +74,7 @@ def page(lists):
         facts={"gallery": "15,913 images"},
         warnings=["Only a part of the data set."],
         conventions=["AP: step"],
-        curves=[Curve(to_png(curves.cmc_curve({"student": [0.9, 1.0]})), "CMC: 90 % at rank 1")],
+        curves={"CMC: 90 % at rank 1": to_png(curves.cmc_curve({"student": [0.9, 1.0]}))},
         verification=[Point(1e-3, 0.4123611, 9e-4, 0.8312), Point(1e-4, -1e-45, 0, 0), Point(1, 3.4e38, 1, 1)],
         ranked_lists=lists,
     )
@@ -137,7 +136,7 @@ def test_whatever_data_are_called_is_shown_as_text(lists):
         facts={EVIL: EVIL},
         warnings=[EVIL],
         conventions=[EVIL],
-        curves=[Curve(b"", EVIL)],
+        curves={EVIL: b""},
         ranked_lists={EVIL: lists["Best queries"]},
     )
     found = Page(page)
