@@ -25,17 +25,16 @@ _MARKED_RANKS = (1, 5, 10)
 _CURVE = "curve"
 
 
-def cmc_curve(curves: Mapping[str, npt.ArrayLike], title: str = "Cumulative matching characteristic") -> Figure:
+def cmc_curve(curves: Mapping[str, npt.ArrayLike]) -> Figure:
     """Draws the share of queries with a match among the first k, for every k.
 
     Args:
         curves: {name: `[ranks]`, item k - 1 belongs to rank k, 0 to 1}.
-        title: text above.
 
     Returns:
         The figure; ranks 1, 5 and 10 are marked.
     """
-    figure, axes = _axes(title, "rank k", "queries with a match among the first k")
+    figure, axes = _axes("Cumulative matching characteristic", "rank k", "queries with a match among the first k")
     lowest, highest = 1.0, 0.0
     for (name, cmc), (color, style) in zip(curves.items(), itertools.cycle(zip(_COLORS, _STYLES, strict=False))):
         values = np.asarray(cmc, np.float64)
@@ -56,7 +55,6 @@ def roc_curve(
     fpr: npt.ArrayLike,
     tpr: npt.ArrayLike,
     operating_points: Sequence[tuple[float, float]] = (),
-    title: str = "Same person or not",
 ) -> Figure:
     """Draws the true positive rate over the false positive rate, whose axis is logarithmic.
 
@@ -65,12 +63,11 @@ def roc_curve(
         fpr: false positive rates, ascending, 0 to 1.
         tpr: true positive rates, ascending.
         operating_points: (false positive rate, true positive rate) of each point to mark.
-        title: text above.
 
     Returns:
         The figure; the dotted line is guessing.
     """
-    figure, axes = _axes(title, "false positive rate", "true positive rate")
+    figure, axes = _axes("Same person or not", "false positive rate", "true positive rate")
     rates = np.concatenate([np.ravel(fpr), [x for x, _ in operating_points]])
     # Not further left than what has been measured; the lowest rate that people ask for is 1e-4.
     left = 10.0 ** np.clip(np.floor(np.log10(rates[rates > 0].min(initial=1e-3))), -6, -3)
@@ -94,7 +91,7 @@ def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=_SIZE, dpi=2 * DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=x_label, ylabel=y_label)
-    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.set_title(title, fontsize=10)
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.grid(color="0.92")

@@ -65,7 +65,7 @@ class RankedQuery(NamedTuple):
 
 
 def worst_and_best(
-    average_precisions: npt.ArrayLike, count: int = 6, *, identities: npt.ArrayLike | None = None
+    average_precisions: npt.ArrayLike, identities: npt.ArrayLike, count: int
 ) -> tuple[list[int], list[int]]:
     """Chooses queries to show: those of the lowest average precision, and those of the highest.
 
@@ -74,14 +74,13 @@ def worst_and_best(
 
     Args:
         average_precisions: `[queries]`.
+        identities: `[queries]`; each list has at most one query of a person, so that it shows several.
         count: largest number in each list.
-        identities: `[queries]`; with them each list has at most one query of a person, so that it shows several.
 
     Returns:
         Positions of the queries, the very worst first and the very best first.
     """
-    values = np.asarray(average_precisions, np.float64)
-    people = np.arange(len(values)) if identities is None else np.asarray(identities)
+    values, people = np.asarray(average_precisions, np.float64), np.asarray(identities)
 
     def pick(keys: npt.NDArray, taken: Sequence[int]) -> list[int]:
         order = [int(i) for i in np.argsort(keys, kind="stable") if np.isfinite(values[i]) and i not in taken]

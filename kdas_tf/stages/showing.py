@@ -113,7 +113,7 @@ def _ranked_lists(outcome: Outcome, count: int) -> dict[str, list[RankedQuery]]:
             int(result.first_ranks[position]) or None,
         )
 
-    worst, best = worst_and_best(result.average_precisions, count, identities=embedded.query.identities)
+    worst, best = worst_and_best(result.average_precisions, embedded.query.identities, count)
     return {"worst": [ranked(position) for position in worst], "best": [ranked(position) for position in best]}
 
 

@@ -72,10 +72,10 @@ def test_a_roc_curve_that_begins_above_all_small_rates_is_at_zero_there():
 
 
 def test_names_are_shown_as_they_are():
-    names, title = ["_hidden", "a $x^$ b"], "cost: $5, $6^$"
+    names = ["_hidden", "a $x^$ b"]
     for figure, shown in (
-        (curves.cmc_curve({name: [0.5, 1.0] for name in names}, title), names),
-        (curves.roc_curve(names[1], [0.0, 1.0], [0.5, 1.0], title=title), names[1:]),
+        (curves.cmc_curve({name: [0.5, 1.0] for name in names}), names),
+        (curves.roc_curve(names[1], [0.0, 1.0], [0.5, 1.0]), names[1:]),
     ):
         assert legend(figure.axes[0]) == shown
         assert to_array(figure).std() > 1

@@ -14,19 +14,18 @@ NAN = math.nan
 
 
 def test_the_worst_and_the_best_queries_come_in_order_and_those_without_a_match_are_left_out():
-    assert worst_and_best([0.5, NAN, 0.1, 0.9, 0.3, 1.0, 0.2], 2) == ([2, 6], [5, 3])
+    assert worst_and_best([0.5, NAN, 0.1, 0.9, 0.3, 1.0, 0.2], range(7), 2) == ([2, 6], [5, 3])
 
 
 def test_queries_at_the_same_precision_keep_their_order_and_none_is_shown_twice():
-    assert worst_and_best([1.0, 1.0, 1.0, 1.0], 3) == ([0, 1], [2, 3])
-    assert worst_and_best([1.0, 0.5, 1.0], 1) == ([1], [0])
-    assert worst_and_best([0.4], 6) == ([0], [])
-    assert worst_and_best([NAN, NAN]) == worst_and_best([]) == ([], [])
+    assert worst_and_best([1.0, 1.0, 1.0, 1.0], range(4), 3) == ([0, 1], [2, 3])
+    assert worst_and_best([1.0, 0.5, 1.0], range(3), 1) == ([1], [0])
+    assert worst_and_best([0.4], [5], 6) == ([0], [])
+    assert worst_and_best([NAN, NAN], [5, 6], 6) == worst_and_best([], [], 6) == ([], [])
 
 
 def test_each_person_is_shown_once_among_the_worst_and_once_among_the_best():
-    precisions, people = [0.1, 0.2, 0.3, 0.8, 0.9, 1.0], [5, 5, 6, 6, 7, 7]
-    assert worst_and_best(precisions, 2, identities=people) == ([0, 2], [5, 3])
+    assert worst_and_best([0.1, 0.2, 0.3, 0.8, 0.9, 1.0], [5, 5, 6, 6, 7, 7], 2) == ([0, 2], [5, 3])
 
 
 @pytest.fixture
