@@ -10,11 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdas_tf.errors import UserError
+
 DAMAGE = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, EOFError),
+    *(OSError, ValueError, LookupError, TypeError, OverflowError, EOFError),
     *(RuntimeError, zipfile.BadZipFile, zlib.error),
 )
-"""What may come out of reading a file of JSON, NumPy or HDF5 that is damaged, or holds other things than expected."""
+"""What may come out of reading a file of JSON, NumPy or HDF5 that is damaged, or holds other things than expected.
+
+No AttributeError: that is a mistake in the program. Read the file in the `try`, use its content outside.
+"""
 
 
 @contextlib.contextmanager
@@ -47,6 +52,25 @@ def sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, or of all files of a folder (an exported model) with their names.
+
+    Raises:
+        UserError: there is no such file or folder, or it cannot be read.
+    """
+    path = Path(path)
+    try:
+        parts = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        digest = hashlib.sha256()
+        for file in parts:
+            digest.update(os.fsencode(file.relative_to(path)) + f"\0{sha256(file)}\n".encode())
+    except OSError as error:
+        raise UserError(
+            f"Expected a file or a folder at {path}, but it cannot be read ({error.strerror}). Correct the path."
+        ) from error
+    return digest.hexdigest()
 
 
 def read_json(path: str | os.PathLike, *, max_bytes: int = 100_000_000) -> Any:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from kdas_tf import files
+from kdas_tf.errors import UserError
 
 
 def test_a_file_appears_when_its_block_ends(tmp_path):
@@ -28,3 +29,24 @@ def test_json_is_read_back_as_it_was(tmp_path):
     content = {"a": [1, 2.5, None], "ü": {"b": "c"}}
     files.write_json(tmp_path / "a.json", content)
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == content
+
+
+def test_the_hash_of_an_exported_model_follows_its_files(tmp_path):
+    model = tmp_path / "model"
+    (model / "variables").mkdir(parents=True)
+    (model / "saved_model.pb").write_bytes(b"graph")
+    (model / "variables" / "v").write_bytes(b"1")
+    seen = {files.hash_files(model)}
+    (model / "variables" / "v").write_bytes(b"2")
+    seen.add(files.hash_files(model))
+    (model / "variables" / "v").rename(model / "variables" / "w")
+    seen.add(files.hash_files(model))
+    assert len(seen) == 3
+    model.rename(tmp_path / "moved")
+    assert files.hash_files(tmp_path / "moved") in seen
+    assert files.hash_files(tmp_path / "moved" / "saved_model.pb") not in seen
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"Expected a file or a folder at .*nothing\.h5"):
+        files.hash_files(tmp_path / "nothing.h5")

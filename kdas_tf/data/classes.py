@@ -146,7 +146,7 @@ def load(path: str | os.PathLike) -> ClassData:
         train, val = (
             tuple(
                 Record(os.path.join(folder, name), number[os.path.basename(folder)], camera=0)
-                for folder, names in content[split].items()
+                for folder, names in dict(content[split]).items()
                 for name in names
             )
             for split in (TRAIN, VAL)

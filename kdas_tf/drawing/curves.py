@@ -5,8 +5,8 @@ Every function returns a figure of its own and touches no global state of matplo
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,19 +25,18 @@ _MARKED_RANKS = (1, 5, 10)
 _CURVE = "curve"
 
 
-def cmc_curve(curves: Mapping[str, npt.ArrayLike], title: str = "Cumulative matching characteristic") -> Figure:
+def cmc_curve(curves: Mapping[str, npt.ArrayLike]) -> Figure:
     """Draws the share of queries with a match among the first k, for every k.
 
     Args:
         curves: {name: `[ranks]`, item k - 1 belongs to rank k, 0 to 1}.
-        title: what stands above.
 
     Returns:
         The figure; ranks 1, 5 and 10 are marked.
     """
-    figure, axes = _axes(title, "rank k", "queries with a match among the first k")
+    figure, axes = _axes("Cumulative matching characteristic", "rank k", "queries with a match among the first k")
     lowest, highest = 1.0, 0.0
-    for (name, cmc), (color, style) in zip(curves.items(), _looks(), strict=False):
+    for (name, cmc), (color, style) in zip(curves.items(), itertools.cycle(zip(_COLORS, _STYLES, strict=False))):
         values = np.asarray(cmc, np.float64)
         lowest, highest = min(lowest, values[0]), max(highest, values[-1])
         marked = [rank - 1 for rank in _MARKED_RANKS if rank <= len(values)]
@@ -52,37 +51,36 @@ def cmc_curve(curves: Mapping[str, npt.ArrayLike], title: str = "Cumulative matc
 
 
 def roc_curve(
-    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
-    operating_points: Mapping[str, Sequence[tuple[float, float]]] | None = None,
-    title: str = "Same person or not",
+    name: str,
+    fpr: npt.ArrayLike,
+    tpr: npt.ArrayLike,
+    operating_points: Sequence[tuple[float, float]] = (),
 ) -> Figure:
     """Draws the true positive rate over the false positive rate, whose axis is logarithmic.
 
     Args:
-        curves: {name: (false positive rates, true positive rates)}, both ascending, 0 to 1.
-        operating_points: {name: (false positive rate, true positive rate) of each point to mark}.
-        title: what stands above.
+        name: of what was judged.
+        fpr: false positive rates, ascending, 0 to 1.
+        tpr: true positive rates, ascending.
+        operating_points: (false positive rate, true positive rate) of each point to mark.
 
     Returns:
         The figure; the dotted line is guessing.
     """
-    figure, axes = _axes(title, "false positive rate", "true positive rate")
-    points = operating_points or {}
-    rates = np.concatenate([np.ravel(fpr) for fpr, _ in curves.values()] + [[x for x, _ in m] for m in points.values()])
+    figure, axes = _axes("Same person or not", "false positive rate", "true positive rate")
+    rates = np.concatenate([np.ravel(fpr), [x for x, _ in operating_points]])
     # Not further left than what has been measured; the lowest rate that people ask for is 1e-4.
     left = 10.0 ** np.clip(np.floor(np.log10(rates[rates > 0].min(initial=1e-3))), -6, -3)
     grid = np.geomspace(left, 1, 1001)
-    for (name, (fpr, tpr)), (color, style) in zip(curves.items(), _looks(), strict=False):
-        # A rate that is reached: the highest at no more false positives than the grid's.
-        reached = np.searchsorted(np.asarray(fpr), grid, side="right") - 1
-        values = np.where(reached >= 0, np.asarray(tpr, np.float64)[np.maximum(reached, 0)], 0.0)
-        axes.plot(grid, values, style, color=color, label=name, gid=_CURVE, drawstyle="steps-post")
-        for x, y in points.get(name, ()):
-            x = max(x, left)  # a rate of 0 has no place on a logarithmic axis
-            axes.plot(x, y, "o", color=color, markersize=5, clip_on=False)
-            axes.annotate(
-                f"{100 * y:.1f} %", (x, y), (-5, 4), textcoords="offset points", ha="right", fontsize=8, color=color
-            )
+    # A rate that is reached: the highest at no more false positives than the grid's.
+    reached = np.searchsorted(np.asarray(fpr), grid, side="right") - 1
+    values = np.where(reached >= 0, np.asarray(tpr, np.float64)[np.maximum(reached, 0)], 0.0)
+    axes.plot(grid, values, color=_COLORS[0], label=name, gid=_CURVE, drawstyle="steps-post")
+    for x, y in operating_points:
+        x = max(x, left)  # a rate of 0 has no place on a logarithmic axis
+        axes.plot(x, y, "o", color=_COLORS[0], markersize=5, clip_on=False)
+        look: dict[str, Any] = {"ha": "right", "fontsize": 8, "color": _COLORS[0]}
+        axes.annotate(f"{100 * y:.1f} %", (x, y), (-5, 4), textcoords="offset points", **look)
     axes.plot(grid, grid, ":", color="0.6", linewidth=1)
     axes.set(xscale="log", xlim=(left, 1), ylim=(0, 1.02))
     _legend(axes, "lower right")
@@ -93,7 +91,7 @@ def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=_SIZE, dpi=2 * DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=x_label, ylabel=y_label)
-    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.set_title(title, fontsize=10)
     axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.grid(color="0.92")
@@ -109,7 +107,3 @@ def _legend(axes: Axes, place: Literal["best", "lower right"]) -> None:
     legend = axes.legend(lines, names, loc=place, fontsize=8, framealpha=0.9)
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def _looks() -> Iterator[tuple[str, str]]:
-    return zip(itertools.cycle(_COLORS), itertools.cycle(_STYLES), strict=False)

@@ -6,54 +6,39 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from kdas_tf import files
-from kdas_tf.drawing.ranked_lists import RIGHT_MARK, WRONG_MARK, Photograph, RankedRow, Shown, thumbnail
+from kdas_tf.drawing.ranked_lists import RIGHT_MARK, WRONG_MARK, RankedQuery, Shown, thumbnail
 from kdas_tf.drawing.report_style import STYLE
-from kdas_tf.evaluation.printing import HEADER, Row, cells, percent, printable
+from kdas_tf.evaluation.printing import HEADER, Score, cells, percent, printable
 from kdas_tf.evaluation.verification import Point
 
 _THUMBNAIL = (96, 192)
 _QUALITY = 80
 
 
-class Curve(NamedTuple):
-    """A picture on the page.
-
-    Attributes:
-        png: the bytes of a PNG file.
-        description: what it shows, for those who do not see it.
-    """
-
-    png: bytes
-    description: str
-
-
 def render(
     title: str,
-    rows: Sequence[Row],
+    scores: Sequence[Score],
     *,
     facts: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
     conventions: Sequence[str] = (),
-    curves: Sequence[Curve] = (),
-    verification: Mapping[str, Sequence[Point]] | None = None,
-    ranked_lists: Mapping[str, Sequence[RankedRow]] | None = None,
-    configuration: str = "",
+    curves: Mapping[str, bytes] | None = None,
+    verification: Sequence[Point] = (),
+    ranked_lists: Mapping[str, Sequence[RankedQuery]] | None = None,
 ) -> str:
     """Makes the page. What is not given has no section.
 
     Args:
         title: heading of the page.
-        rows: the results.
+        scores: the results.
         facts: short facts about the run, such as data set and numbers of images.
         warnings: what a reader must know before believing the numbers.
         conventions: how it was measured, one sentence each.
-        curves: pictures of curves.
-        verification: {what was judged: its operating points}.
-        ranked_lists: {heading: queries with what was found for them}.
-        configuration: of the run.
+        curves: {what it shows, for those who do not see it: bytes of a PNG file}.
+        verification: operating points.
+        ranked_lists: {heading: queries with the images nearest to them}.
 
     Returns:
         HTML; whatever was given is shown as text.
@@ -62,15 +47,12 @@ def render(
         f"<h1>{_text(title)}</h1>",
         _facts(facts or {}),
         *(f'<p class="warning"><strong>Note:</strong> {_text(warning)}</p>' for warning in warnings),
-        _results(rows),
+        _results(scores),
         _bullets(conventions),
-        _curves(curves),
-        _verification(verification or {}),
+        _curves(curves or {}),
+        _verification(verification),
         *(_ranked_lists(heading, lists) for heading, lists in (ranked_lists or {}).items() if lists),
     ]
-    if configuration:
-        text = html.escape("\n".join(printable(line) for line in configuration.expandtabs().splitlines()))
-        parts.append(f"<h2>Configuration</h2>\n<details><summary>Show it</summary>\n<pre>{text}</pre></details>")
     return _document(title, "\n".join(part for part in parts if part))
 
 
@@ -116,33 +98,28 @@ def _bullets(texts: Sequence[str]) -> str:
     return f'<ul class="soft">\n{items}\n</ul>' if texts else ""
 
 
-def _results(rows: Sequence[Row]) -> str:
-    with_minp = any(row.mINP is not None for row in rows)
-    header = ("what was judged", HEADER[0], *(("mINP",) if with_minp else ()), *HEADER[1:])
+def _results(scores: Sequence[Score]) -> str:
+    header = ("what was judged", HEADER[0], "mINP", *HEADER[1:])
     lines = []
-    for row in rows:
-        name, mean, *others = cells(row)
-        lines.append((name, mean, *((percent(row.mINP),) if with_minp else ()), *others))
+    for score in scores:
+        name, mean, *others = cells(score)
+        lines.append((name, mean, percent(score.mINP), *others))
     return f'<h2>Results</h2>\n{_table(header, lines)}\n<p class="soft">In percent, parameters in millions.</p>'
 
 
-def _curves(curves: Sequence[Curve]) -> str:
+def _curves(curves: Mapping[str, bytes]) -> str:
     pictures = "\n".join(
-        f'<figure class="curve"><img src="{_data_uri("png", curve.png)}" alt="{_text(curve.description)}"></figure>'
-        for curve in curves
+        f'<figure class="curve"><img src="{_data_uri("png", png)}" alt="{_text(description)}"></figure>'
+        for description, png in curves.items()
     )
     return f'<h2>Curves</h2>\n<div class="curves">\n{pictures}\n</div>' if curves else ""
 
 
-def _verification(judged: Mapping[str, Sequence[Point]]) -> str:
-    if not judged:
+def _verification(points: Sequence[Point]) -> str:
+    if not points:
         return ""
-    lines = [
-        (name, f"{point.asked:g}", percent(point.tpr), _threshold(point.threshold))
-        for name, points in judged.items()
-        for point in points
-    ]
-    header = ("what was judged", "false positive rate", "true positive rate, %", "largest distance")
+    lines = [(f"{point.asked:g}", percent(point.tpr), _threshold(point.threshold)) for point in points]
+    header = ("false positive rate", "true positive rate, %", "largest distance")
     return (
         "<h2>Same person or not</h2>\n<p>Two photographs count as the same person when their distance is at most the "
         f"largest distance of the chosen false positive rate.</p>\n{_table(header, lines)}"
@@ -154,40 +131,31 @@ def _threshold(distance: float) -> str:
     return "none" if distance < 0 else "any" if distance > 1e38 else f"{distance:.6g}"
 
 
-def _ranked_lists(heading: str, rows: Sequence[RankedRow]) -> str:
-    return f"<h2>{_text(heading)}</h2>\n" + "\n".join(_ranked_row(row) for row in rows)
+def _ranked_lists(heading: str, lists: Sequence[RankedQuery]) -> str:
+    return f"<h2>{_text(heading)}</h2>\n" + "\n".join(_ranked_list(ranked) for ranked in lists)
 
 
-def _ranked_row(row: RankedRow) -> str:
-    first = "no match found" if row.first_match_rank is None else f"first match at rank {row.first_match_rank}"
-    query = _figure("", "query", row.query, "Query", row.query.photograph)
-    found = "\n".join(
-        "<li>"
-        + _figure(
-            "right" if shown.correct else "wrong",
-            f"{rank} {RIGHT_MARK if shown.correct else WRONG_MARK}",
-            shown,
-            f"Rank {rank}, {'right' if shown.correct else 'wrong'}",
-            shown.photograph,
-        )
-        + "</li>"
-        for rank, shown in enumerate(row.found, start=1)
-    )
+def _ranked_list(ranked: RankedQuery) -> str:
+    first = "no match found" if ranked.first_match_rank is None else f"first match at rank {ranked.first_match_rank}"
+    figures = []
+    for rank, shown in enumerate(ranked.nearest, start=1):
+        kind, mark = ("right", RIGHT_MARK) if shown.correct else ("wrong", WRONG_MARK)
+        figures.append(f"<li>{_figure(kind, f'{rank} {mark}', shown, f'Rank {rank}, {kind}')}</li>")
+    nearest = "\n".join(figures)
     return (
-        f'<section class="list">\n<h3>Average precision {percent(row.average_precision)} %, {first}</h3>\n{query}\n'
-        f'<ol class="found">\n{found}\n</ol>\n</section>'
+        f'<section class="list">\n<h3>Average precision {percent(ranked.average_precision)} %, {first}</h3>\n'
+        f'{_figure("", "query", ranked.query, "Query")}\n<ol class="nearest">\n{nearest}\n</ol>\n</section>'
     )
 
 
-def _figure(kind: str, mark: str, shown: Shown, words: str, photograph: Photograph) -> str:
-    who = "distractor" if shown.identity == 0 else f"id {shown.identity}"
+def _figure(kind: str, mark: str, shown: Shown, words: str) -> str:
     distance = "" if math.isnan(shown.distance) else f"<br>{shown.distance:.3f}"
     buffer = io.BytesIO()
-    thumbnail(photograph, _THUMBNAIL, enlarge=1.0).save(buffer, "JPEG", quality=_QUALITY)
+    thumbnail(shown.photograph, _THUMBNAIL, enlarge=1.0).save(buffer, "JPEG", quality=_QUALITY)
     return (
         f'<figure class="shown {kind}"><div class="mark">{mark}</div>'
-        f'<img src="{_data_uri("jpeg", buffer.getvalue())}" alt="{words}: {who}, camera {shown.camera}">'
-        f"<figcaption>{who}<br>cam {shown.camera}{distance}</figcaption></figure>"
+        f'<img src="{_data_uri("jpeg", buffer.getvalue())}" alt="{words}: {shown.who}, camera {shown.camera}">'
+        f"<figcaption>{shown.who}<br>cam {shown.camera}{distance}</figcaption></figure>"
     )
 
 

@@ -34,7 +34,7 @@ ul { padding-left: 1.2rem; margin: 0.4rem 0; }
 .curve img { width: 100%; height: auto; display: block; }
 .list { display: grid; grid-template-columns: 6rem 1fr; gap: 0 1rem; margin: 0 0 1.4rem; break-inside: avoid; }
 .list h3 { grid-column: 1 / -1; }
-.found { display: grid; grid-template-columns: repeat(10, minmax(0, 1fr)); gap: 0.5rem; list-style: none; margin: 0;
+.nearest { display: grid; grid-template-columns: repeat(10, minmax(0, 1fr)); gap: 0.5rem; list-style: none; margin: 0;
   padding: 0; }
 .shown { margin: 0; font-size: 0.72rem; line-height: 1.35; }
 .shown img { display: block; width: 100%; aspect-ratio: 1 / 2; object-fit: contain; background: var(--box);
@@ -45,22 +45,18 @@ ul { padding-left: 1.2rem; margin: 0.4rem 0; }
 .mark { font-weight: 700; font-size: 0.85rem; }
 .right .mark { color: var(--right); }
 .wrong .mark { color: var(--wrong); }
-pre { background: var(--box); padding: 0.8rem; overflow-x: auto; font-size: 0.8rem; line-height: 1.4; }
-summary { cursor: pointer; }
 @media (max-width: 40rem) {
   table { font-size: 0.75rem; }
   th, td { padding: 0.3rem 0.2rem; }
   thead th { white-space: normal; vertical-align: bottom; }
   th:first-child, td:first-child { min-width: 4.5rem; }
   .list { grid-template-columns: 5rem 1fr; gap: 0 0.7rem; }
-  .found { grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 0.4rem; }
+  .nearest { grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 0.4rem; }
   .shown { font-size: 0.68rem; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   h2 { break-after: avoid; }
   .wide { break-inside: avoid; }
-  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-  details::details-content { content-visibility: visible; display: block; }
 }
 """

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from kdas_tf import files
-from kdas_tf.evaluation.printing import HEADER, NOTHING, printable
+from kdas_tf.evaluation.printing import HEADER, NOTHING, millions, printable
 
 NUMBERS = ("mAP", "rank1", "rank5", "rank10", "parameters")
 """What a run is compared by, in the order of `kdas_tf.evaluation.printing.HEADER`."""
@@ -82,9 +82,7 @@ def _cells(runs: Sequence[Numbers]) -> Iterator[str]:
         if mean is None:
             yield NOTHING
         elif name == "parameters":
-            # Below a million three digits: a tenth of a million is a lot there.
-            digits = 1 if mean >= 1e6 else 3
-            yield f"{mean / 1e6:.{digits}f}" + (f" ± {spread / 1e6:.{digits}f}" if spread else "")
+            yield millions(mean, spread)
         else:
             yield f"{mean:.1f} ± " + (NOTHING if spread is None else f"{spread:.1f}")
 

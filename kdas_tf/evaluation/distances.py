@@ -10,7 +10,7 @@ from kdas_tf.errors import UserError
 Metric = Literal["cosine", "euclidean"]
 
 _BLOCK = 4096  # photographs that are converted at a time
-_UNIT = 2.0**-24  # unit roundoff of float32
+UNIT = 2.0**-24  # unit roundoff u of float32
 _NOISE = 1e-12  # 1 - cosine in float64 of features that differ by their lengths only
 _SMALLEST, _LARGEST = 1e-15, 1e15  # lengths whose squares are safe in float32
 
@@ -60,8 +60,7 @@ class FeatureDistances:
     """
 
     def __init__(self, query: npt.NDArray, gallery: npt.NDArray, metric: Metric = "cosine"):
-        if metric not in get_args(Metric):
-            raise UserError(f"Expected metric to be one of {', '.join(get_args(Metric))}, got {metric!r}.")
+        check_metric(metric)
         if query.shape[1] != gallery.shape[1]:
             raise UserError(
                 f"Expected query and gallery features of the same width, got {query.shape[1]} and {gallery.shape[1]}. "
@@ -115,36 +114,43 @@ class FeatureDistances:
             features = self.gallery.take(part, axis=0).astype(np.float64)
             if self.metric == "cosine":
                 lengths = self._query_lengths[row] * self._gallery_lengths[part]
-                found = 1 - np.vecdot(features, query) / lengths
-                found[found < _NOISE] = 0
+                some = 1 - np.vecdot(features, query) / lengths
+                some[some < _NOISE] = 0
             else:
                 features -= query
-                found = np.sqrt(np.vecdot(features, features))
-            distances[start : start + _BLOCK] = found
+                some = np.sqrt(np.vecdot(features, features))
+            distances[start : start + _BLOCK] = some
         return distances
 
     def window(
         self, row: int, values: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Twice the rounding error of `rows` to both sides of `values`.
-
-        A float32 product of D numbers is wrong by at most D u times both lengths, in any order of summation (Higham
-        2002, Accuracy and Stability of Numerical Algorithms, section 3.1), and by less than 8 sqrt(D) u with a
-        probability beyond 1 - 1e-10 (Higham and Mary 2019, "A new approach to probabilistic rounding error
-        analysis"); the smaller one is taken, with room for the other roundings. u is 2^-24.
-        """
-        width = self.query.shape[1]
-        product = min(width, 8 * width**0.5) * _UNIT
-        others = 16 * _UNIT
+        """Twice the rounding error of `rows` to both sides of `values`."""
+        product, others = product_error(self.query.shape[1]), 16 * UNIT
         if self.metric == "cosine":
             return values - np.float32(2 * (product + others)), values + np.float32(2 * (product + others))
         length = self._query_lengths[row]
         error = 2 * length * self._longest * product + (length + self._longest) ** 2 * others
         squares = values.astype(np.float64) ** 2
-        low, high = np.sqrt(np.maximum(squares - 2 * error, 0)), np.sqrt(squares + 2 * error)
-        return np.nextafter(low.astype(np.float32), np.float32(0)), np.nextafter(
-            high.astype(np.float32), np.float32(np.inf)
-        )
+        tie_low = np.sqrt(np.maximum(squares - 2 * error, 0)).astype(np.float32)
+        tie_high = np.sqrt(squares + 2 * error).astype(np.float32)
+        return np.nextafter(tie_low, np.float32(0)), np.nextafter(tie_high, np.float32(np.inf))
+
+
+def check_metric(metric: str) -> None:
+    """Raises a `UserError` if there is no such metric."""
+    if metric not in get_args(Metric):
+        raise UserError(f"Expected metric to be one of {', '.join(get_args(Metric))}, got {metric!r}.")
+
+
+def product_error(width: int) -> float:
+    """How wrong a float32 product of vectors of so many numbers may be, as a share of the product of their lengths.
+
+    At most D u in any order of summation (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1),
+    and less than 8 sqrt(D) u with a probability beyond 1 - 1e-10 (Higham and Mary 2019, "A new approach to
+    probabilistic rounding error analysis").
+    """
+    return min(width, 8 * width**0.5) * UNIT
 
 
 def _lengths(features: npt.NDArray, name: str) -> npt.NDArray[np.float64]:

@@ -141,7 +141,9 @@ def evaluate(
     shots = SingleShot(matching, rules.repeats, rules.seed) if rules.single_gallery_shot else None
     if verification is not None:
         verification.begin(matching.negatives)
-    scores = _Scores(rules, matching)
+    precisions, penalties = np.full((2, len(query)), np.nan)
+    first_ranks = np.zeros(len(query), np.int64)
+    hits = np.zeros(MAX_RANK)
     rows = max(memory // (4 * len(gallery)), 1)
     for start in range(0, len(query), rows):
         block = distances.rows(start, min(start + rows, len(query)))
@@ -150,44 +152,28 @@ def evaluate(
             values[matching.junk] = values[removed] = np.inf
             if len(wanted):
                 ranks = ordering.ranks(distances, row, values, wanted)
-                scores.add(row, ranks, ranks[:1] if shots is None else shots.ranks(distances, row, values))
+                precisions[row] = _average_precision(ranks, rules.average_precision)
+                penalties[row] = len(ranks) / ranks[-1]
+                first_ranks[row] = ranks[0]
+                draws = ranks[:1] if shots is None else shots.ranks(distances, row, values)
+                hits += (draws[:, None] <= np.arange(1, MAX_RANK + 1)).mean(axis=0)
             if verification is not None:
                 verification.add(row, values, wanted)
         if progress is not None:
             progress(start + len(block), len(query))
         del block, values  # before the next block is made, so that only one is held
-    return scores.result()
-
-
-class _Scores:
-    """Turns ranks into scores, a query at a time."""
-
-    def __init__(self, rules: Rules, matching: Matching):
-        self._rules, self._counts = rules, matching.counts
-        self._precisions, self._penalties = np.full((2, len(matching.counts)), np.nan)
-        self._first_ranks = np.zeros(len(matching.counts), np.int64)
-        self._hits = np.zeros(MAX_RANK)
-
-    def add(self, row: int, ranks: npt.NDArray[np.int64], draws: npt.NDArray[np.int64]) -> None:
-        """Takes the ranks of one query's matches, ascending, and those of its first match in each draw of a gallery."""
-        self._precisions[row] = _average_precision(ranks, self._rules.average_precision)
-        self._penalties[row] = len(ranks) / ranks[-1]
-        self._first_ranks[row] = ranks[0]
-        self._hits += (draws[:, None] <= np.arange(1, MAX_RANK + 1)).mean(axis=0)
-
-    def result(self) -> RankingResult:
-        valid = self._counts > 0
-        judged = int(valid.sum()) if self._rules.unmatched == "skip" else len(valid)
-        return RankingResult(
-            mAP=float(self._precisions[valid].sum() / judged),
-            mINP=float(self._penalties[valid].sum() / judged),
-            cmc=self._hits / judged,
-            invalid_queries=int((~valid).sum()),
-            average_precisions=self._precisions,
-            inverse_negative_penalties=self._penalties,
-            first_ranks=self._first_ranks,
-            matches=self._counts,
-        )
+    valid = matching.counts > 0
+    judged = int(valid.sum()) if rules.unmatched == "skip" else len(valid)
+    return RankingResult(
+        mAP=float(precisions[valid].sum() / judged),
+        mINP=float(penalties[valid].sum() / judged),
+        cmc=hits / judged,
+        invalid_queries=int((~valid).sum()),
+        average_precisions=precisions,
+        inverse_negative_penalties=penalties,
+        first_ranks=first_ranks,
+        matches=matching.counts,
+    )
 
 
 def nearest(
@@ -199,20 +185,19 @@ def nearest(
         Positions in the gallery, nearest first, without junk and without the query's person from its own camera; and
         which of them match. Fewer than `count` if the gallery has no more.
     """
-    values = distances.rows(row, row + 1)[0]
     same = gallery.identities == query.identities[row]
-    left_out = (same & (gallery.cameras == query.cameras[row])) | (gallery.identities == JUNK)
-    values[left_out] = np.inf
-    found = ordering.first(distances, row, values, count)
-    return found, same[found]
+    own = same & (gallery.cameras == query.cameras[row])
+    kept = np.flatnonzero(~own & (gallery.identities != JUNK))
+    first = kept[np.argsort(distances.exact(row, kept), kind="stable")[:count]]
+    return first, same[first]
 
 
 def _average_precision(ranks: npt.NDArray[np.int64], kind: AveragePrecision) -> float:
     """Average precision of matches at these ranks, ascending from 1 on."""
-    found = np.arange(1, len(ranks) + 1)
-    precisions = found / ranks
+    hits = np.arange(1, len(ranks) + 1)
+    precisions = hits / ranks
     if kind == "step":
         return float(precisions.mean())
     # The precision one rank earlier; 1 before the first rank.
-    before = np.where(ranks > 1, (found - 1) / np.maximum(ranks - 1, 1), 1.0)
+    before = np.where(ranks > 1, (hits - 1) / np.maximum(ranks - 1, 1), 1.0)
     return float(((before + precisions) / 2).mean())

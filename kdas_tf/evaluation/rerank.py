@@ -5,16 +5,41 @@ numpy code (zhunzhong07/person-re-ranking, python-version/re_ranking_ranklist.py
 algorithm.
 """
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from kdas_tf.errors import UserError
-from kdas_tf.evaluation.neighbours import Progress, farthest, nearest, squared_distances
+from kdas_tf.evaluation.distances import UNIT, product_error
+from kdas_tf.evaluation.neighbours import Progress, nearest_and_farthest, squared_distances
+from kdas_tf.settings import check_range
 
 _PAIRS = 1 << 22  # non-zero entries of encodings compared at a time
-_UNIT = 2.0**-24  # unit roundoff of float32
 _SMALLEST, _LARGEST = 1e-30, 1e30  # squared lengths whose products are safe in float32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reranking:
+    """Numbers of the re-ranking; the defaults are the paper's (section 4.1) and its code's.
+
+    Args:
+        k1: neighbours of a photograph, itself not counted.
+        k2: neighbours, itself counted, over which encodings are averaged; 1 leaves them as they are.
+        weight: lambda, the weight of the original distance, 0 to 1.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    weight: float = 0.3
+
+    def __post_init__(self):
+        check_range(self, "k1 k2", least=1)
+        if not 0 <= self.weight <= 1:
+            raise UserError(
+                f"Expected rerank.Reranking.weight to be between 0 and 1, got {self.weight}. The paper has 0.3."
+            )
 
 
 class RerankedDistances:
@@ -31,49 +56,33 @@ class RerankedDistances:
     Args:
         query_features: `[queries, D]`, finite; computed with in float32.
         gallery_features: `[gallery, D]`.
-        k1: neighbours of a photograph, itself not counted.
-        k2: neighbours, itself counted, over which encodings are averaged; 1 leaves them as they are.
-        lambda_: weight of the original distance, 0 to 1.
-        progress: called during the search with points done and all; every point counts twice.
+        settings: k1, k2 and lambda.
+        progress: called during the search for neighbours with photographs done and all.
 
     Raises:
-        UserError: k1, k2 or lambda_ is out of range, the widths differ, features are not finite, or there are fewer
-            than k1 + 1 or k2 photographs.
+        UserError: the widths differ, features are not finite, or there are fewer than k1 + 1 or k2 photographs.
     """
 
     def __init__(
         self,
         query_features: npt.NDArray[np.floating],
         gallery_features: npt.NDArray[np.floating],
+        settings: Reranking = Reranking(),
         *,
-        k1: int = 20,
-        k2: int = 6,
-        lambda_: float = 0.3,
         progress: Progress | None = None,
     ):
-        if k1 < 1 or k2 < 1 or not 0 <= lambda_ <= 1:
-            raise UserError(
-                f"Expected k1 and k2 of at least 1 and lambda between 0 and 1, got k1 {k1}, k2 {k2} and lambda "
-                f"{lambda_}. The paper has 20, 6 and 0.3."
-            )
         points = _centred(query_features, gallery_features)
+        k1, k2 = settings.k1, settings.k2
         if len(points) < max(k1 + 1, k2):
             raise UserError(
                 f"Expected at least {max(k1 + 1, k2)} photographs in queries and gallery together, for k1 {k1} and k2 "
                 f"{k2}, got {len(points)}. Lower k1 to at most {len(points) - 1} and k2 to at most {len(points)}."
             )
-
-        def part(number: int) -> Progress | None:
-            if progress is None:
-                return None
-            return lambda done, total: progress(len(points) * number + len(points) * done // total, 2 * len(points))
-
-        neighbours, _ = nearest(points, max(k1 + 1, k2), progress=part(0))
-        largest = farthest(points, progress=part(1))
-        largest[largest <= 0] = 1  # all points are equal, and all distances 0
+        neighbours, largest = nearest_and_farthest(points, max(k1 + 1, k2), progress=progress)
+        largest[largest == 0] = 1  # all points are equal, and all distances 0
         encodings = _encodings(points, neighbours, largest, k1, k2)
         self.shape = len(query_features), len(gallery_features)
-        self._lambda, self._points, self._largest = lambda_, points, largest[: self.shape[0]]
+        self._lambda, self._points, self._largest = settings.weight, points, largest[: self.shape[0]]
         self._squares = np.vecdot(points, points)
         self._longest = float(self._squares[self.shape[0] :].max(initial=0))
         self._encodings = encodings[: self.shape[0]]
@@ -102,17 +111,10 @@ class RerankedDistances:
     def window(
         self, row: int, values: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Twice the rounding error of `rows` to both sides of `values`.
-
-        Products of D numbers are wrong by at most D u times both lengths (Higham 2002, Accuracy and Stability of
-        Numerical Algorithms, section 3.1), and by less than 8 sqrt(D) u with a probability beyond 1 - 1e-10 (Higham and
-        Mary 2019, A new approach to probabilistic rounding error analysis); u is 2^-24. The Jaccard part of `rows` is
-        rounded once.
-        """
-        width = self._points.shape[1]
+        """Twice the rounding error of `rows` to both sides of `values`; the Jaccard part of `rows` is rounded once."""
         lengths = np.sqrt(self._squares[row], dtype=np.float64), np.sqrt(self._longest)
-        products = 2 * min(width, 8 * width**0.5) * lengths[0] * lengths[1]
-        error = _UNIT * (self._lambda / self._largest[row] * (products + 16 * sum(lengths) ** 2) + 8)
+        products = 2 * product_error(self._points.shape[1]) * lengths[0] * lengths[1]
+        error = self._lambda / self._largest[row] * (products + 16 * UNIT * sum(lengths) ** 2) + 8 * UNIT
         return values - np.float32(2 * error), values + np.float32(2 * error)
 
     def _subtract_overlaps(self, distances: npt.NDArray[np.floating], first: int) -> None:

@@ -37,10 +37,10 @@ class SingleShot:
         drawn = self._starts + random.integers(0, self._sizes, size=(self._repeats, len(self._sizes)))
         wanted = self._matching[row].wanted
         own = np.searchsorted(self._starts, np.flatnonzero(self._images == wanted[0])[0], "right") - 1
-        found = np.empty(self._repeats, np.int64)
+        result = np.empty(self._repeats, np.int64)
         for repeat, match in enumerate(wanted[random.integers(0, len(wanted), self._repeats)]):
             images = self._images[drawn[repeat]]
             images[own] = match
             images.sort()
-            found[repeat] = ranks(distances, row, values[images], np.searchsorted(images, [match]), images)[0]
-        return found
+            result[repeat] = ranks(distances, row, values[images], np.searchsorted(images, [match]), images)[0]
+        return result

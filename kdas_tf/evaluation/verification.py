@@ -9,8 +9,6 @@ pairs of different people is accepted: just below the first of them that must be
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +16,6 @@ import numpy.typing as npt
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
-from kdas_tf.files import write_json
 
 FPRS = (1e-2, 1e-3, 1e-4)
 """False-positive rates at which people compare the true-positive rate."""
@@ -45,7 +42,23 @@ class Point(NamedTuple):
     tpr: float
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
+class VerificationSettings:
+    """What is measured of the pairs.
+
+    Args:
+        max_fpr: largest false-positive rate whose threshold is exact, above 0 and at most 1.
+    """
+
+    max_fpr: float = 1e-2
+
+    def __post_init__(self):
+        if not 0 < self.max_fpr <= 1:
+            name = "verification.VerificationSettings.max_fpr"
+            raise UserError(f"Expected {name} to be above 0 and at most 1, got {self.max_fpr}. Correct it.")
+
+
+@dataclasses.dataclass(frozen=True)
 class VerificationResult:
     """Thresholds and the ROC curve.
 
@@ -64,25 +77,6 @@ class VerificationResult:
     max_fpr: float
     points: tuple[Point, ...]
     curve: tuple[Point, ...]
-    _negatives: npt.NDArray[np.float32] | None = None
-
-    def threshold_at(self, fpr: float) -> float:
-        """The threshold for a false-positive rate from 0 to `max_fpr`.
-
-        Exact as long as the result was not read from a file. A file holds `points` and `curve` alone; with them it is
-        the largest threshold among these that does not exceed the rate.
-
-        Raises:
-            UserError: the rate is out of range.
-        """
-        if not 0 <= fpr <= self.max_fpr:
-            raise UserError(
-                f"Expected a false-positive rate from 0 to {self.max_fpr:g}, which is as far as distances were kept, "
-                f"got {fpr:g}. Ask for a smaller one, or evaluate again with a larger max_fpr."
-            )
-        if self._negatives is not None:
-            return _threshold(self._negatives, fpr, self.different)
-        return max(point.threshold for point in (*self.points, *self.curve) if point.fpr <= fpr)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the result as JSON, atomically."""
@@ -96,55 +90,22 @@ class VerificationResult:
             "points": [point._asdict() for point in self.points],
             "curve": {name: [getattr(point, name) for point in self.curve] for name in Point._fields},
         }
-        write_json(path, content)
-
-
-def load(path: str | os.PathLike) -> VerificationResult:
-    """Reads what `VerificationResult.save` wrote.
-
-    Raises:
-        UserError: the file is missing or holds something else.
-    """
-    try:
-        content = files.read_json(Path(path))
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']!r}, expected {_FORMAT}")
-        numbers = [[float(value) for value in content["curve"][name]] for name in Point._fields]
-        if not numbers[0]:
-            raise ValueError("the curve is empty")
-        return VerificationResult(
-            distance=str(content["distance"]),
-            same=int(content["pairs_of_one_person"]),
-            different=int(content["pairs_of_different_people"]),
-            max_fpr=float(content["max_fpr"]),
-            points=tuple(Point(*(float(point[name]) for name in Point._fields)) for point in content["points"]),
-            curve=tuple(Point(*values) for values in zip(*numbers, strict=True)),
-        )
-    except files.DAMAGE as error:
-        raise UserError(
-            f"Expected thresholds in {path}, written by an evaluation with verification, but they cannot be read "
-            f"({type(error).__name__}: {' '.join(str(error).split())}). Evaluate again."
-        ) from error
+        files.write_json(path, content)
 
 
 class Verification:
     """Collects the distances of pairs, a query at a time.
 
-    Kept are all pairs of one person, which are few, the nearest `max_fpr` of the pairs of different people, and an even
+    It keeps all pairs of one person, which are few, the nearest `max_fpr` of the pairs of different people, and an even
     sample of these: for 3,368 queries and 519,732 images 17 million numbers at the end, twice as many on the way.
 
     Args:
-        max_fpr: largest false-positive rate whose threshold is exact, above 0 and at most 1.
-        distance: what is measured, for the file.
-
-    Raises:
-        UserError: `max_fpr` is out of range.
+        settings: what is measured.
+        distance: of the pairs, for the file.
     """
 
-    def __init__(self, max_fpr: float = 1e-2, *, distance: str = "cosine"):
-        if not 0 < max_fpr <= 1:
-            raise UserError(f"Expected max_fpr above 0 and at most 1, got {max_fpr}.")
-        self._max_fpr, self._distance = max_fpr, distance
+    def __init__(self, settings: VerificationSettings = VerificationSettings(), distance: str = "cosine"):
+        self._max_fpr, self._distance = settings.max_fpr, distance
         self.begin(0)
 
     def begin(self, different: int) -> None:
@@ -192,21 +153,34 @@ class Verification:
         if not len(same) or not self._different:
             raise UserError(
                 f"Expected pairs of one person and pairs of different people for a threshold, got {len(same)} and "
-                f"{self._different}. Evaluate with a gallery of several people, or set verification=None."
+                f"{self._different}. Evaluate with a gallery of several people, or set "
+                "evaluate.Judgement.verification=None."
             )
         self._shrink()
         (negatives,) = self._nearest
         negatives.sort()
 
         def at(asked: float) -> Point:
-            threshold = _threshold(negatives, asked, self._different)
-            accepted = np.searchsorted(negatives, np.float32(threshold), "right")
-            return _point(asked, threshold, accepted / self._different, same)
+            """The largest threshold with which no more than the allowed negatives are accepted."""
+            allowed = _allowed(asked, self._different)
+            threshold = _ALL if allowed >= self._different else _below(negatives[allowed])
+            return _point(asked, threshold, _accepted(negatives, threshold) / self._different, same)
+
+        sample = np.sort(np.concatenate(self._sample))
+
+        def estimated(asked: float) -> Point:
+            place = math.floor(asked * len(sample))
+            threshold = _ALL if place >= len(sample) else _below(sample[place])
+            return _point(asked, threshold, _accepted(sample, threshold) / len(sample), same)
 
         decades = math.log10(self._different)
         rates = [0.0, *np.logspace(-decades, 0, math.ceil(decades * _POINTS_PER_DECADE) + 1).tolist()]
         curve = [at(rate) for rate in rates if rate <= self._max_fpr]
-        curve += self._estimated([rate for rate in rates if rate > self._max_fpr], same)
+        # Where both meet, the estimate may be lower than what is exact.
+        above = [estimated(rate) for rate in rates if rate > self._max_fpr]
+        curve += [
+            point for point in above if min(point.threshold - curve[-1].threshold, point.fpr - curve[-1].fpr) >= 0
+        ]
         return VerificationResult(
             distance=self._distance,
             same=len(same),
@@ -214,24 +188,7 @@ class Verification:
             max_fpr=self._max_fpr,
             points=tuple(at(rate) for rate in FPRS if rate <= self._max_fpr),
             curve=tuple(curve),
-            _negatives=negatives,
         )
-
-    def _estimated(self, rates: Sequence[float], same: npt.NDArray[np.float32]) -> list[Point]:
-        """Points of the curve above `max_fpr`, from what is farther in the sample than all pairs that are kept."""
-        (negatives,) = self._nearest
-        farther = np.sort(np.concatenate(self._sample))
-        farther = farther[np.searchsorted(farther, negatives[-1], "right") :]
-        share = len(negatives) / self._different
-        points = []
-        for asked in rates:
-            place = max(int((asked - share) / max(1 - share, 1e-12) * len(farther) + 1e-9), 0)
-            threshold, accepted = _ALL, 1.0
-            if place < len(farther):
-                threshold = float(np.nextafter(farther[place], np.float32(-np.inf)))
-                accepted = np.searchsorted(farther, np.float32(threshold), "right") / len(farther)
-            points.append(_point(asked, threshold, share + (1 - share) * accepted, same))
-        return points
 
 
 def _allowed(fpr: float, different: int) -> int:
@@ -239,12 +196,15 @@ def _allowed(fpr: float, different: int) -> int:
     return math.floor(fpr * different * (1 + 1e-12))
 
 
-def _threshold(negatives: npt.NDArray[np.float32], fpr: float, different: int) -> float:
-    """The largest float32 number with which no more than the allowed ones of sorted `negatives` are accepted."""
-    allowed = _allowed(fpr, different)
-    return float(_ALL if allowed >= different else np.nextafter(negatives[allowed], np.float32(-np.inf)))
+def _below(distance: np.float32) -> float:
+    """The next smaller float32 number: the largest threshold that refuses this distance."""
+    return float(np.nextafter(distance, np.float32(-np.inf)))
+
+
+def _accepted(distances: npt.NDArray[np.float32], threshold: float) -> int:
+    """How many of ascending distances are at most the threshold."""
+    return int(np.searchsorted(distances, np.float32(threshold), "right"))
 
 
 def _point(asked: float, threshold: float, fpr: float, same: npt.NDArray[np.float32]) -> Point:
-    accepted = np.searchsorted(same, np.float32(threshold), "right")
-    return Point(asked, float(threshold), float(fpr), float(accepted / len(same)))
+    return Point(asked, threshold, fpr, _accepted(same, threshold) / len(same))

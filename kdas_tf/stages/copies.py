@@ -11,33 +11,34 @@ import numpy.typing as npt
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation.features import Network
-from kdas_tf.serving import checking, runtimes
+from kdas_tf.serving import checking
+from kdas_tf.serving import runtimes as runtime_files
 from kdas_tf.serving.checking import Comparison
-from kdas_tf.serving.runtimes import Measured
+from kdas_tf.serving.runtimes import INTEGERS, Measured
 from kdas_tf.stages import judging
-from kdas_tf.stages.subjects import Judged
+from kdas_tf.stages.loading import LoadedNetwork
 
 
 def make(
-    judged: Judged,
+    loaded: LoadedNetwork,
     folder: Path,
-    names: Sequence[str],
     comparison: Comparison,
     data: ReIDData | None,
     *,
+    runtimes: Sequence[str],
     calibrated: int,
-    judged_identities: int | None,
+    judged: int | None,
 ) -> dict[str, Any]:
     """Writes copies into a SavedModel's folder and says how big, fast and good they are.
 
     Args:
-        judged: the network, in float32.
+        loaded: the network, in float32.
         folder: of the SavedModel.
-        names: some of `runtimes.FILES`.
         comparison: images and the network's embeddings.
         data: photographs; None for none.
-        calibrated: number of training photographs that show `runtimes.INTEGERS` their ranges.
-        judged_identities: how many people to judge on; None for all, 0 for none.
+        runtimes: some of `kdas_tf.serving.runtimes.FILES`.
+        calibrated: number of training photographs that show `INTEGERS` of these their ranges.
+        judged: number of people to judge on; None for all, 0 for none.
 
     Returns:
         By runtime, the fields of `Measured`, and `mAP` and `mAP_drop` as fractions (None where it was not judged);
@@ -46,23 +47,23 @@ def make(
     Raises:
         UserError: a copy cannot be made, or a float32 copy differs from the network.
     """
-    if not names:
+    if not runtimes:
         return {}
-    people = _there(few_people(data, judged_identities)) if data is not None else None
-    reference = _mean_average_precision("the network", judged.network, people, judged.image_size)
-    if reference is None and judged_identities != 0:
+    people = _there(few_people(data, judged)) if data is not None else None
+    reference = _mean_average_precision("the network", loaded.network, people, loaded.image_size)
+    if reference is None and judged != 0:
         print("export: drop in mAP not judged, for want of queries and a gallery; --data_dir=FOLDER gives them")
-    examples = calibration(data, judged.image_size, calibrated) if set(runtimes.INTEGERS) & set(names) else []
+    examples = calibration(data, loaded.image_size, calibrated) if set(INTEGERS) & set(runtimes) else []
     result: dict[str, Any] = {"judged_on": _described(people, reference)}
-    for name in names:
-        path = runtimes.write(judged.network, folder, name, image_size=judged.image_size, examples=examples)
-        measured = runtimes.measure(path, comparison)
-        found = None
+    for runtime in runtimes:
+        path = runtime_files.write(loaded.network, folder, runtime, image_size=loaded.image_size, examples=examples)
+        measured = runtime_files.measure(path, comparison)
+        mean = drop = None
         if reference is not None:
-            found = _mean_average_precision(name, runtimes.open_file(path), people, judged.image_size)
-        drop = reference - found if reference is not None and found is not None else None
-        print(f"export: {name}, {_in_words(measured, found, drop)}", flush=True)
-        result[name] = {**measured._asdict(), "mAP": found, "mAP_drop": drop}
+            mean = _mean_average_precision(runtime, runtime_files.open_file(path), people, loaded.image_size)
+            drop = reference - mean if mean is not None else None
+        print(f"export: {runtime}, {_in_words(measured, mean, drop)}", flush=True)
+        result[runtime] = {**measured._asdict(), "mAP": mean, "mAP_drop": drop}
     return result
 
 
@@ -124,10 +125,10 @@ def _described(people: ReIDData | None, reference: float | None) -> dict[str, An
     }
 
 
-def _in_words(measured: Measured, found: float | None, drop: float | None) -> str:
+def _in_words(measured: Measured, mean: float | None, drop: float | None) -> str:
     judged = "drop in mAP not judged"
-    if found is not None and drop is not None:
-        judged = f"drop in mAP {100 * drop:.2f} to {100 * found:.2f} %"
+    if mean is not None and drop is not None:
+        judged = f"drop in mAP {100 * drop:.2f} to {100 * mean:.2f} %"
     return (
         f"{measured.bytes / 1e6:.1f} MB, {measured.milliseconds:.1f} ms an image here, {judged}, least cosine to the "
         f"network's embeddings {measured.cosine:.6f}"

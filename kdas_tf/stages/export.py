@@ -1,5 +1,6 @@
 """Exports a network as TensorFlow Serving loads it, with its checks and papers."""
 
+import dataclasses
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,30 +11,45 @@ import keras
 
 import kdas_tf
 from kdas_tf import files
-from kdas_tf.data import counts, market1501, verify
+from kdas_tf.data import counts, market1501
 from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
-from kdas_tf.evaluation.cache import hash_files
+from kdas_tf.formats import MAX_PIXELS
 from kdas_tf.models import saved
-from kdas_tf.serving import checking, embedder, images, model_card, server_config, versions, warmup
+from kdas_tf.serving import checking, embedder, model_card, server_config, versions, warmup
 from kdas_tf.serving import runtimes as runtime_files
 from kdas_tf.serving.checking import Comparison
 from kdas_tf.serving.versions import Version
 from kdas_tf.settings import Job
-from kdas_tf.stages import copies, evaluate, subjects
+from kdas_tf.stages import copies, evaluate, loading
 from kdas_tf.stages import data as data_stage
-from kdas_tf.stages.reporting import progress_line
+from kdas_tf.stages.loading import LoadedNetwork
 from kdas_tf.stages.stage import stage
-from kdas_tf.stages.subjects import Judged
 
 RESULT = "export.json"
 
 
-def plan(job: Job, identities: int | None, *, model: str | None, name: str, version: int | None, **_: Any) -> list[str]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Server:
+    """What the server is configured with.
+
+    Args:
+        batch_sizes: ascending; sizes of batches that the server makes, each tried before it serves a version.
+        base_path: where the server sees the stage's folder.
+    """
+
+    batch_sizes: Sequence[int] = (1, 2, 4, 8, 16)
+    base_path: str = "/models"
+
+    def __post_init__(self):
+        server_config.check_batch_sizes(self.batch_sizes)
+
+
+def plan(job: Job, identities: int | None, **arguments: Any) -> list[str]:
     """Says what the stage would do."""
-    root = job.workdir / "export"
-    number = version or max(versions.published(root, name), default=0) + 1
-    return [f"exports {_network_folder(job.workdir, model)} as {root / name / str(number)}"]
+    root, name = job.workdir / "export", arguments["name"]
+    number = arguments["version"] or max(versions.published(root, name), default=0) + 1
+    return [f"exports {_network_folder(job.workdir, arguments['model'])} as {root / name / str(number)}"]
 
 
 @stage(
@@ -51,10 +67,9 @@ def run(
     name: str = "kdas_reid",
     version: int | None = None,
     data_dir: str | None = None,
-    reader: Callable[[Path], ReIDData] = market1501.read,
-    batch_sizes: Sequence[int] = (1, 2, 4, 8, 16),
-    max_pixels: int = images.MAX_PIXELS,
-    base_path: str = "/models",
+    reader: Callable[..., ReIDData] = market1501.read,
+    max_pixels: int = MAX_PIXELS,
+    server: Server = Server(),
     compared: int = 16,
     runtimes: Sequence[str] = (),
     calibrated: int = 100,
@@ -66,15 +81,14 @@ def run(
     was exported last, with the same arguments, unless `version` asks for it.
 
     Args:
-        job: what the launcher sets.
+        job: the run.
         model: folder of a stage that left a network; None takes the run's own student, or its teacher.
         name: of the model on the server.
         version: its number; None is the one after the highest.
         data_dir: folder of photographs to compare the embeddings on; None takes those of the run, or random images.
         reader: reads that folder.
-        batch_sizes: ascending; sizes of batches that the server makes, each tried before it serves a version.
-        max_pixels: height times width of an encoded image at most; a larger one is refused.
-        base_path: where the server sees the stage's folder.
+        max_pixels: height times width of an encoded image at most; the server refuses a larger one.
+        server: its configuration.
         compared: number of images to compare the embeddings on.
         runtimes: other runtimes to add files for, of `kdas_tf.serving.runtimes.FILES`.
         calibrated: number of training photographs that show an int8 copy the ranges of the network's maps.
@@ -84,52 +98,49 @@ def run(
     Raises:
         UserError: there is nothing to export, it cannot be exported, or it does not give the same embeddings.
     """
-    workdir = job.workdir
-    since, root = time.monotonic(), workdir / "export"
-    versions.check_name(name)
-    server_config.check_batch_sizes(batch_sizes)
-    runtime_files.check(runtimes)
-    if min(compared, max_pixels, calibrated) < 1 or (judged or 0) < 0:
-        raise UserError(
-            "Expected compared, max_pixels and calibrated of at least 1 and judged of at least 0, "
-            f"got {compared}, {max_pixels}, {calibrated} and {judged}.",
-            code="range",
-        )
-    folder = _network_folder(workdir, model)
-    content: dict[str, Any] = {"name": name, "weights": hash_files(folder / saved.WEIGHTS), "max_pixels": max_pixels}
-    content |= {"batch_sizes": list(batch_sizes)}
+    since, root = time.monotonic(), job.workdir / "export"
+    _check(name, runtimes, compared, calibrated, judged)
+    folder = _network_folder(job.workdir, model)
+    content: dict[str, Any] = {"name": name, "weights": files.hash_files(folder / saved.WEIGHTS)}
+    content |= {"max_pixels": max_pixels, "batch_sizes": list(server.batch_sizes)}
     content["asked_copies"] = {"runtimes": list(runtimes), "calibrated": calibrated, "judged": judged}
     if _is_there(root, content, version):
         return
-    data = _data(_run_of(folder), data_dir, reader)
-    opened = _open(workdir, folder)
+    loaded = _open(folder)
+    data = loading.read_data(_run_of(folder), data_dir, reader, title="export")
+    images, kind = _compared_images(loaded, data, compared, max_pixels)
     with versions.publishing(root, name, version) as new:
-        exported = embedder.Embedder(opened.network, image_size=opened.image_size, max_pixels=max_pixels)
-        exported.save(new.folder)
-        comparison, kind = _compare(new, opened, data, compared, max_pixels)
-        content |= _numbers(new, opened, comparison, kind)
-        content["copies"] = copies.make(
-            opened, new.folder, runtimes, comparison, data, calibrated=calibrated, judged_identities=judged
-        )
+        embedder.Embedder(loaded.network, image_size=loaded.image_size, max_pixels=max_pixels).save(new.folder)
+        comparison = checking.compare(new.folder, loaded.network, images, image_size=loaded.image_size)
+        content |= _numbers(new, loaded, comparison, kind)
+        content["copies"] = copies.make(loaded, new.folder, comparison, data, **content["asked_copies"])
         content["warmup_requests"] = _warm_up(new, content)
-        model_card.write(new.folder, _facts(content, opened, folder, workdir))
-    server_config.write(root, versions.models(root), base_path=base_path, batch_sizes=batch_sizes)
-    content |= {"path": str(new.final), "sha256": hash_files(new.final)}
+        model_card.write(new.folder, _facts(content, loaded, folder, job.workdir))
+    server_config.write(root, versions.models(root), base_path=server.base_path, batch_sizes=server.batch_sizes)
+    content |= {"path": str(new.final), "sha256": files.hash_files(new.final)}
     content["bytes"] = sum(path.stat().st_size for path in new.final.rglob("*") if path.is_file())
-    print(
-        f"export: {new.final}, {content['bytes'] / 1e6:.1f} MB, embeddings of {content['embedding_size']} numbers, at "
-        f"most {content['difference']:.1e} from the network's on {content['compared_on']}",
-        flush=True,
-    )
+    _tell(content)
     files.write_json(root / RESULT, {**content, "seconds": round(time.monotonic() - since, 1)})
 
 
+def _check(name: str, runtimes: Sequence[str], compared: int, calibrated: int, judged: int | None) -> None:
+    """Refuses wrong arguments before anything is done."""
+    versions.check_name(name)
+    runtime_files.check(runtimes)
+    if min(compared, calibrated) < 1 or (judged or 0) < 0:
+        raise UserError(
+            "Expected export.run.compared and calibrated to be at least 1 and judged at least 0, or None, "
+            f"got {compared}, {calibrated} and {judged}.",
+            code="range",
+        )
+
+
 def _network_folder(workdir: Path, model: str | None) -> Path:
-    candidates = [Path(model)] if model is not None else [workdir / stage for stage in subjects.OWN_NETWORKS]
+    candidates = [Path(model)] if model is not None else [workdir / stage for stage in loading.OWN_NETWORKS]
     for folder in candidates:
         if (folder / saved.INDEX).exists() and (folder / saved.WEIGHTS).exists():
             return folder
-    if model is not None and (candidates[0] / subjects.SAVED_MODEL).exists():
+    if model is not None and (candidates[0] / loading.SAVED_MODEL).exists():
         raise UserError(f"{model} is exported already. Give the folder of the stage that left its network instead.")
     raise UserError(
         f"Nothing to export: {model or workdir} holds no trained network. Give --model=FOLDER of a stage, such as "
@@ -145,51 +156,46 @@ def _run_of(folder: Path) -> Path:
 def _is_there(root: Path, wanted: Mapping[str, Any], version: int | None) -> bool:
     last = _read(root / RESULT)
     same = all(last.get(key) == value for key, value in wanted.items()) and version in (None, last.get("version"))
-    there = same and Path(last["path"]).is_dir() and hash_files(last["path"]) == last["sha256"]
+    there = same and Path(last["path"]).is_dir() and files.hash_files(last["path"]) == last["sha256"]
     if there:
         print(f"export: done before, {last['path']}", flush=True)
     return there
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON file of another stage; nothing where it is missing or damaged."""
+    """A JSON file of another stage; empty where it is missing or damaged."""
     try:
-        return dict(files.read_json(path))
-    except (OSError, ValueError, TypeError):
+        content = files.read_json(path)
+    except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
-def _data(run: Path, data_dir: str | None, reader: Callable[[Path], ReIDData]) -> ReIDData | None:
-    if data_dir is not None:
-        return verify.drop_damaged(reader(Path(data_dir)), progress=progress_line("export: checking images"))
-    return data_stage.load(run) if (run / "data" / data_stage.RESULT).exists() else None
-
-
-def _open(workdir: Path, folder: Path) -> Judged:
+def _open(folder: Path) -> LoadedNetwork:
     """Loads the network in float32, since that is what is exported."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        return subjects.open_network(workdir, str(folder), None)
+        return loading.open_network(folder, str(folder), None)
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _compare(
-    new: Version, judged: Judged, data: ReIDData | None, number: int, max_pixels: int
-) -> tuple[Comparison, str]:
-    """Compares the embeddings; on random images where the run has no photographs left."""
+def _compared_images(
+    loaded: LoadedNetwork, data: ReIDData | None, number: int, max_pixels: int
+) -> tuple[list[bytes], str]:
+    """Encoded images to compare the embeddings on, and what they are; random where the run has no photographs left."""
     photographs = [record.path for record in (*data.query, *data.gallery) or data.train] if data is not None else []
     contents = checking.readable(photographs, number, max_pixels=max_pixels)
-    kind = "photographs" if contents else "random images"
-    contents = contents or checking.random_images(number, judged.image_size, max_pixels=max_pixels)
-    return checking.compare(new.folder, judged.network, contents, image_size=judged.image_size), kind
+    if contents:
+        return contents, "photographs"
+    return checking.random_images(number, loaded.image_size, max_pixels=max_pixels), "random images"
 
 
-def _numbers(new: Version, judged: Judged, comparison: Comparison, kind: str) -> dict[str, Any]:
+def _numbers(new: Version, loaded: LoadedNetwork, comparison: Comparison, kind: str) -> dict[str, Any]:
     return {
         "version": new.number,
-        "image_size": list(judged.image_size),
+        "image_size": list(loaded.image_size),
         "embedding_size": comparison.embedding_size,
         "difference": comparison.difference,
         "compared_on": f"{comparison.images} {kind}",
@@ -197,27 +203,35 @@ def _numbers(new: Version, judged: Judged, comparison: Comparison, kind: str) ->
     }
 
 
+def _tell(content: Mapping[str, Any]) -> None:
+    print(
+        f"export: {content['path']}, {content['bytes'] / 1e6:.1f} MB, embeddings of {content['embedding_size']} "
+        f"numbers, at most {content['difference']:.1e} from the network's on {content['compared_on']}",
+        flush=True,
+    )
+
+
 def _warm_up(new: Version, content: Mapping[str, Any]) -> int:
     if not warmup.available():
         print(f"export: without warm-up requests, for which {warmup.PACKAGE} is needed: pip install '.[serving]'")
         return 0
-    batch_sizes, image_size = content["batch_sizes"], content["image_size"]
-    return warmup.write(new.folder, name=content["name"], image_size=image_size, batch_sizes=batch_sizes)
+    sizes = {"image_size": content["image_size"], "batch_sizes": content["batch_sizes"]}
+    return warmup.write(new.folder, name=content["name"], **sizes)
 
 
-def _facts(content: Mapping[str, Any], judged: Judged, folder: Path, workdir: Path) -> model_card.Facts:
+def _facts(content: Mapping[str, Any], loaded: LoadedNetwork, folder: Path, workdir: Path) -> model_card.Facts:
     run, described = _run_of(folder), saved.describe(folder)
     index = run / "data" / data_stage.RESULT
     trained_on = data_stage.load(run) if index.exists() else None
-    metrics, thresholds = _evaluation({workdir, run}, judged)
+    metrics, thresholds = _evaluation({workdir, run}, loaded)
     packages = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
     return model_card.Facts(
         name=content["name"],
         version=content["version"],
         kind=described["kind"],
         config=described["config"],
-        parameters=judged.parameters,
-        image_size=judged.image_size,
+        parameters=loaded.parameters,
+        image_size=loaded.image_size,
         embedding_size=content["embedding_size"],
         data=(trained_on.name, counts.describe(trained_on)) if trained_on is not None else None,
         training=_read(folder / f"{folder.name}.json"),
@@ -226,7 +240,7 @@ def _facts(content: Mapping[str, Any], judged: Judged, folder: Path, workdir: Pa
         thresholds=thresholds,
         made={
             "weights, SHA-256": content["weights"],
-            "index of the data, SHA-256": hash_files(index) if index.exists() else "not known",
+            "index of the data, SHA-256": files.hash_files(index) if index.exists() else "not known",
             "largest difference to the network": f"{content['difference']:.1e} on {content['compared_on']}",
             "batch normalisations left": content["normalizations"],
             "largest encoded image": f"{content['max_pixels']:,} pixels",
@@ -236,12 +250,10 @@ def _facts(content: Mapping[str, Any], judged: Judged, folder: Path, workdir: Pa
     )
 
 
-def _evaluation(runs: set[Path], judged: Judged) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _evaluation(runs: set[Path], loaded: LoadedNetwork) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """What the evaluate stage of a run has measured of this very network, and its thresholds."""
     for run in sorted(runs):
-        folder = run / "evaluate"
-        note = _read(folder / "embeddings" / "query.json").get("made_from", {})
-        results = _read(folder / evaluate.RESULT)
-        if results and note.get("network") == judged.made_from and results.get("subject") == judged.name:
-            return results, _read(folder / "verification.json") or None
+        results = _read(run / "evaluate" / evaluate.RESULT)
+        if results.get("network") == loaded.identity:
+            return results, _read(run / "evaluate" / "verification.json") or None
     return None, None

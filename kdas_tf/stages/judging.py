@@ -1,5 +1,6 @@
-"""How stages judge a network while they train it, and how its numbers are written."""
+"""How stages embed photographs and judge a network by them, and how its numbers are written."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,31 @@ from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.evaluation import ranking
 from kdas_tf.evaluation.distances import FeatureDistances
 from kdas_tf.evaluation.embeddings import Embeddings
-from kdas_tf.evaluation.features import Network, extract
-from kdas_tf.evaluation.printing import Row
+from kdas_tf.evaluation.features import Features, Network, extract
+from kdas_tf.evaluation.printing import Score
 from kdas_tf.evaluation.ranking import RankingResult
 from kdas_tf.stages.reporting import progress_line
+
+
+def embed(
+    network: Network,
+    records: Sequence[Record],
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    flip: bool = False,
+    title: str,
+) -> Features:
+    """Embeds photographs, with progress under a title: `[photographs, D]`."""
+    batches = ordered_batches(records, image_size=image_size, batch_size=batch_size)
+    with naming_damaged_images(records):
+        return extract(network, batches, total=len(records), flip=flip, progress=progress_line(title))
+
+
+def labelled(features: Features, records: Sequence[Record], split: str) -> Embeddings:
+    """Embeddings with the identities and cameras of their photographs; `split` is "query" or "gallery"."""
+    identities, cameras = [record.identity for record in records], [record.camera for record in records]
+    return Embeddings(features, np.asarray(identities, int), np.asarray(cameras, int), split)
 
 
 def judge(
@@ -27,31 +49,31 @@ def judge(
     if not data.query or not data.gallery:
         print(f"{title}: skipped, {data.name} has no query or no gallery images", flush=True)
         return None
-
-    def embed(records: tuple[Record, ...], split: str) -> Embeddings:
-        batches = ordered_batches(records, image_size=image_size, batch_size=batch_size)
-        with naming_damaged_images(records):
-            values = extract(network, batches, total=len(records), progress=progress_line(f"{title}: {split}"))
-        identities, cameras = [r.identity for r in records], [r.camera for r in records]
-        return Embeddings(values, np.asarray(identities), np.asarray(cameras), split)
-
-    query, gallery = embed(data.query, "query"), embed(data.gallery, "gallery")
+    query, gallery = (
+        labelled(
+            embed(network, records, image_size=image_size, batch_size=batch_size, title=f"{title}: {split}"),
+            records,
+            split,
+        )
+        for split, records in (("query", data.query), ("gallery", data.gallery))
+    )
     return ranking.evaluate(FeatureDistances(query.features, gallery.features), query, gallery)
+
+
+_NUMBERS = ("mAP", "mINP", "rank1", "rank5", "rank10")
 
 
 def summary(result: RankingResult) -> dict[str, float]:
     """The numbers that people compare, in percent."""
-    names = ("mAP", "mINP", "rank1", "rank5", "rank10")
-    return {name: round(100 * float(getattr(result, name)), 2) for name in names}
+    return {name: round(100 * float(getattr(result, name)), 2) for name in _NUMBERS}
 
 
 def as_numbers(result: RankingResult) -> dict[str, Any]:
     """All numbers of a ranking, as fractions from 0 to 1."""
-    names = ("mAP", "mINP", "rank1", "rank5", "rank10")
-    numbers: dict[str, Any] = {name: float(getattr(result, name)) for name in names}
-    return numbers | {"cmc": [float(value) for value in result.cmc], "invalid_queries": int(result.invalid_queries)}
+    numbers: dict[str, Any] = {name: float(getattr(result, name)) for name in _NUMBERS}
+    return numbers | {"cmc": result.cmc.tolist(), "invalid_queries": result.invalid_queries}
 
 
-def as_row(name: str, result: RankingResult, parameters: int | None) -> Row:
+def as_score(name: str, result: RankingResult, parameters: int | None) -> Score:
     """The line of a table."""
-    return Row(name, result.mAP, result.rank1, result.rank5, result.rank10, parameters, result.mINP)
+    return Score(name, result.mAP, result.rank1, result.rank5, result.rank10, parameters, result.mINP)

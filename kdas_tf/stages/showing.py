@@ -8,37 +8,41 @@ from typing import NamedTuple
 import numpy as np
 
 from kdas_tf.drawing import curves, pictures, report
-from kdas_tf.drawing.ranked_lists import RankedRow, Shown, ranked_list, worst_and_best
+from kdas_tf.drawing.ranked_lists import RankedQuery, Shown, ranked_list, worst_and_best
 from kdas_tf.evaluation import printing, ranking
 from kdas_tf.evaluation.distances import Distances
 from kdas_tf.evaluation.embeddings import Embeddings
-from kdas_tf.evaluation.printing import Row
+from kdas_tf.evaluation.printing import Score
 from kdas_tf.evaluation.ranking import RankingResult
 from kdas_tf.evaluation.verification import VerificationResult
-from kdas_tf.stages.subjects import Subject
+from kdas_tf.stages.loading import EmbeddedData
 from kdas_tf.training.board import Board
 
 
 class Outcome(NamedTuple):
-    """All that an evaluation found.
+    """All results of an evaluation.
 
     Attributes:
-        subject: what was judged.
+        embedded: what was judged.
         distances: by which the gallery was ranked.
         result: of that ranking.
         reranked: of the re-ranked one.
         verification: thresholds for "the same person".
-        rows: lines of the table.
+        scores: lines of the table.
         conventions: how the numbers were made, in short texts.
     """
 
-    subject: Subject
+    embedded: EmbeddedData
     distances: Distances
     result: RankingResult
     reranked: RankingResult | None
     verification: VerificationResult | None
-    rows: Sequence[Row]
+    scores: Sequence[Score]
     conventions: Mapping[str, str]
+
+    def sentences(self) -> list[str]:
+        """The conventions as people read them."""
+        return [f"{name.replace('_', ' ')}: {text}" for name, text in self.conventions.items()]
 
 
 def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: int) -> list[str]:
@@ -47,16 +51,23 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
     Returns:
         What a reader must know before believing the numbers.
     """
-    drawn = {"cmc": curves.cmc_curve(_cmc_curves(outcome))}
-    if outcome.verification is not None:
-        outcome.verification.save(folder / "verification.json")
-        curve, points = outcome.verification.curve, outcome.verification.points
-        rates = np.array([point.fpr for point in curve]), np.array([point.tpr for point in curve])
-        marked = {outcome.subject.name: [(point.fpr, point.tpr) for point in points]}
-        drawn["roc"] = curves.roc_curve({outcome.subject.name: rates}, marked)
-    _write_queries(outcome, folder / "per_query.csv")
+    for name in ("verification.json", "roc.png", "worst_queries.png", "best_queries.png"):
+        (folder / name).unlink(missing_ok=True)  # of an evaluation before, which may not be written this time
+    embedded, verification = outcome.embedded, outcome.verification
+    cmc = {"ranking": outcome.result.cmc} | ({} if outcome.reranked is None else {"re-ranked": outcome.reranked.cmc})
+    drawn = {"cmc": curves.cmc_curve(cmc)}
+    if verification is not None:
+        verification.save(folder / "verification.json")
+        drawn["roc"] = curves.roc_curve(
+            embedded.name,
+            [point.fpr for point in verification.curve],
+            [point.tpr for point in verification.curve],
+            [(point.fpr, point.tpr) for point in verification.points],
+        )
+    queries = embedded.photographs[0] if embedded.photographs else range(len(embedded.query))
+    printing.write_per_query_csv(folder / "per_query.csv", queries, embedded.query, outcome.result)
     lists = _ranked_lists(outcome, shown_queries)
-    sheets = {f"{kind}_queries": ranked_list(rows, f"The {kind} queries") for kind, rows in lists.items() if rows}
+    sheets = {f"{kind}_queries": ranked_list(some, f"The {kind} queries") for kind, some in lists.items() if some}
     board = Board(board_folder)
     for name, figure in {**drawn, **sheets}.items():
         pictures.save(figure, folder / f"{name}.png")
@@ -68,71 +79,51 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
         "roc": "Share of pairs of one person that are accepted, over the share of pairs of different people",
     }
     page = report.render(
-        f"{outcome.subject.name} on {outcome.subject.data}",
-        outcome.rows,
+        f"{embedded.name} on {embedded.data}",
+        outcome.scores,
         facts=_facts(outcome),
         warnings=warnings,
-        conventions=[f"{name.replace('_', ' ')}: {text}" for name, text in outcome.conventions.items()],
-        curves=[report.Curve(pictures.to_png(figure), descriptions[name]) for name, figure in drawn.items()],
-        verification={outcome.subject.name: outcome.verification.points} if outcome.verification else {},
-        ranked_lists={f"The {kind} queries": rows for kind, rows in lists.items()},
+        conventions=outcome.sentences(),
+        curves={descriptions[name]: pictures.to_png(figure) for name, figure in drawn.items()},
+        verification=verification.points if verification is not None else (),
+        ranked_lists={f"The {kind} queries": some for kind, some in lists.items()},
     )
     report.write(folder / "report.html", page)
     return warnings
 
 
-def _cmc_curves(outcome: Outcome) -> dict[str, np.ndarray]:
-    curves = {"ranking": outcome.result.cmc}
-    return curves if outcome.reranked is None else {**curves, "re-ranked": outcome.reranked.cmc}
-
-
-def _write_queries(outcome: Outcome, path: Path) -> None:
-    query, result = outcome.subject.query, outcome.result
-    photographs = outcome.subject.photographs
-    printing.write_per_query_csv(
-        path,
-        queries=photographs[0] if photographs else range(len(query)),
-        identities=query.identities,
-        cameras=query.cameras,
-        average_precisions=result.average_precisions,
-        first_match_ranks=result.first_ranks,
-        inverse_negative_penalties=result.inverse_negative_penalties,
-        matches=result.matches,
-    )
-
-
-def _ranked_lists(outcome: Outcome, count: int) -> dict[str, list[RankedRow]]:
-    """The worst and the best queries, with what was found for them; empty without photographs."""
-    subject = outcome.subject
-    if subject.photographs is None or not count:
+def _ranked_lists(outcome: Outcome, count: int) -> dict[str, list[RankedQuery]]:
+    """The worst and the best queries, with the images nearest to them; empty without photographs."""
+    embedded, result = outcome.embedded, outcome.result
+    if embedded.photographs is None or not count:
         return {}
-    queries, gallery = subject.photographs
+    queries, gallery = embedded.photographs
 
     def shown(paths: list[str], images: Embeddings, position: int, distance: float = math.nan, correct=False) -> Shown:
         identity, camera = int(images.identities[position]), int(images.cameras[position])
         return Shown(paths[position], identity, camera, float(distance), bool(correct))
 
-    def row(position: int) -> RankedRow:
-        found, correct = ranking.nearest(outcome.distances, position, subject.query, subject.gallery)
-        far = outcome.distances.exact(position, found)
-        return RankedRow(
-            shown(queries, subject.query, position),
-            [shown(gallery, subject.gallery, *one) for one in zip(found, far, correct, strict=True)],
-            float(outcome.result.average_precisions[position]),
-            int(outcome.result.first_ranks[position]) or None,
+    def ranked(position: int) -> RankedQuery:
+        images, correct = ranking.nearest(outcome.distances, position, embedded.query, embedded.gallery)
+        distances = outcome.distances.exact(position, images)
+        return RankedQuery(
+            shown(queries, embedded.query, position),
+            [shown(gallery, embedded.gallery, *image) for image in zip(images, distances, correct, strict=True)],
+            float(result.average_precisions[position]),
+            int(result.first_ranks[position]) or None,
         )
 
-    chosen = worst_and_best(outcome.result.average_precisions, count, identities=subject.query.identities)
-    return {kind: [row(position) for position in part] for kind, part in zip(("worst", "best"), chosen, strict=True)}
+    worst, best = worst_and_best(result.average_precisions, embedded.query.identities, count)
+    return {"worst": [ranked(position) for position in worst], "best": [ranked(position) for position in best]}
 
 
 def _facts(outcome: Outcome) -> dict[str, str]:
-    subject = outcome.subject
+    embedded = outcome.embedded
     return {
-        "Data set": subject.data,
-        "Queries": f"{len(subject.query):,} of {len(np.unique(subject.query.identities)):,} people",
-        "Gallery": f"{len(subject.gallery):,} images",
-        "Embedding": f"{subject.query.features.shape[1]} numbers",
+        "Data set": embedded.data,
+        "Queries": f"{len(embedded.query):,} of {len(np.unique(embedded.query.identities)):,} people",
+        "Gallery": f"{len(embedded.gallery):,} images",
+        "Embedding": f"{embedded.query.features.shape[1]} numbers",
     }
 
 
@@ -140,4 +131,6 @@ def _warnings(outcome: Outcome) -> list[str]:
     left_out = outcome.result.invalid_queries
     if not left_out:
         return []
-    return [f"{left_out:,} of {len(outcome.subject.query):,} queries have no match in the gallery from another camera."]
+    return [
+        f"{left_out:,} of {len(outcome.embedded.query):,} queries have no match in the gallery from another camera."
+    ]

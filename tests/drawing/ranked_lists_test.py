@@ -8,25 +8,24 @@ from PIL import Image
 
 from kdas_tf.drawing import ranked_lists
 from kdas_tf.drawing.pictures import to_array
-from kdas_tf.drawing.ranked_lists import RIGHT, WRONG, RankedRow, Shown, thumbnail, worst_and_best
+from kdas_tf.drawing.ranked_lists import RIGHT, WRONG, RankedQuery, Shown, thumbnail, worst_and_best
 
 NAN = math.nan
 
 
 def test_the_worst_and_the_best_queries_come_in_order_and_those_without_a_match_are_left_out():
-    assert worst_and_best([0.5, NAN, 0.1, 0.9, 0.3, 1.0, 0.2], 2) == ([2, 6], [5, 3])
+    assert worst_and_best([0.5, NAN, 0.1, 0.9, 0.3, 1.0, 0.2], range(7), 2) == ([2, 6], [5, 3])
 
 
 def test_queries_at_the_same_precision_keep_their_order_and_none_is_shown_twice():
-    assert worst_and_best([1.0, 1.0, 1.0, 1.0], 3) == ([0, 1], [2, 3])
-    assert worst_and_best([1.0, 0.5, 1.0], 1) == ([1], [0])
-    assert worst_and_best([0.4], 6) == ([0], [])
-    assert worst_and_best([NAN, NAN]) == worst_and_best([]) == ([], [])
+    assert worst_and_best([1.0, 1.0, 1.0, 1.0], range(4), 3) == ([0, 1], [2, 3])
+    assert worst_and_best([1.0, 0.5, 1.0], range(3), 1) == ([1], [0])
+    assert worst_and_best([0.4], [5], 6) == ([0], [])
+    assert worst_and_best([NAN, NAN], [5, 6], 6) == worst_and_best([], [], 6) == ([], [])
 
 
 def test_each_person_is_shown_once_among_the_worst_and_once_among_the_best():
-    precisions, people = [0.1, 0.2, 0.3, 0.8, 0.9, 1.0], [5, 5, 6, 6, 7, 7]
-    assert worst_and_best(precisions, 2, identities=people) == ([0, 2], [5, 3])
+    assert worst_and_best([0.1, 0.2, 0.3, 0.8, 0.9, 1.0], [5, 5, 6, 6, 7, 7], 2) == ([0, 2], [5, 3])
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def photograph(tmp_path):
 
 def row(photograph, correct=(False, True)):
     found = [Shown(photograph, 40 + i, 2, 0.25 * (i + 1), flag) for i, flag in enumerate(correct)]
-    return RankedRow(Shown(photograph, 41, 1), found, 0.5, 2)
+    return RankedQuery(Shown(photograph, 41, 1), found, 0.5, 2)
 
 
 def test_a_ranked_list_tells_right_from_wrong_by_colour_mark_and_line(photograph):
@@ -78,7 +77,7 @@ def test_every_photograph_of_a_ranked_list_is_seen_and_nothing_overlaps(photogra
 
 
 def test_distractors_and_queries_that_found_nothing_are_named(photograph):
-    nothing = RankedRow(Shown(photograph, 7, 1), [Shown(photograph, 0, 3, 0.1)], 0.0, None)
+    nothing = RankedQuery(Shown(photograph, 7, 1), [Shown(photograph, 0, 3, 0.1)], 0.0, None)
     words = [text.get_text() for text in ranked_lists.ranked_list([nothing], "").axes[0].texts]
     assert "AP 0.0 %\nfirst: none\nid 7\ncam 1" in words
     assert "0.100\ndistractor\ncam 3" in words
@@ -92,15 +91,14 @@ def test_a_list_of_nothing_is_refused():
 @pytest.mark.parametrize(
     ("size", "expected"), [((64, 128), (72, 144)), ((300, 300), (72, 72)), ((10, 10), (20, 20)), ((1, 900), (1, 144))]
 )
-def test_a_thumbnail_fits_keeps_its_shape_and_is_enlarged_at_most_twice(size, expected):
-    assert thumbnail(np.zeros((size[1], size[0], 3), np.uint8)).size == expected
+def test_a_thumbnail_fits_keeps_its_shape_and_is_enlarged_at_most_twice(size, expected, tmp_path):
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    assert thumbnail(tmp_path / "a.png").size == expected
 
 
-def test_a_thumbnail_of_a_file_and_of_an_array_are_the_same(tmp_path):
+def test_a_thumbnail_that_needs_no_other_size_is_the_photograph(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (128, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    same = thumbnail(pixels.astype(np.float32), (64, 128))
-    np.testing.assert_array_equal(np.asarray(same), pixels)
     np.testing.assert_array_equal(np.asarray(thumbnail(str(tmp_path / "a.png"), (64, 128))), pixels)
 
 

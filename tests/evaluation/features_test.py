@@ -35,7 +35,7 @@ def test_embeddings_are_those_of_inference_in_order_and_of_length_one(images):
     network = Network()
     network.head.neck.moving_mean.assign([100.0, 120.0, 140.0])
     network.head.neck.moving_variance.assign([4.0, 1.0, 9.0])
-    features = extract(network, batches_of(images, 4))
+    features = extract(network, batches_of(images, 4), total=10)
     expected = (images.mean((1, 2)) - [100, 120, 140]) / np.sqrt(np.array([4, 1, 9]) + 1e-5)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     assert features.dtype == np.float32
@@ -44,17 +44,17 @@ def test_embeddings_are_those_of_inference_in_order_and_of_length_one(images):
 
 def test_the_network_is_traced_once_for_all_batches_and_calls(images):
     network = Network()
-    first = extract(network, batches_of(images, 4))  # the last batch has two images
+    first = extract(network, batches_of(images, 4), total=10)  # the last batch has two images
     traced = network.traced
-    np.testing.assert_array_equal(extract(network, batches_of(images, 4)), first)
+    np.testing.assert_array_equal(extract(network, batches_of(images, 4), total=10), first)
     assert network.traced == traced == 1
 
 
 def test_a_network_made_for_several_replicas_gives_every_image_once(images):
-    expected = extract(Network(), batches_of(images, 4))
+    expected = extract(Network(), batches_of(images, 4), total=10)
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         network = Network()
-    np.testing.assert_allclose(extract(network, batches_of(images, 4)), expected, rtol=1e-6)
+    np.testing.assert_allclose(extract(network, batches_of(images, 4), total=10), expected, rtol=1e-6)
 
 
 def test_progress_is_told_after_every_batch(images):
@@ -64,11 +64,10 @@ def test_progress_is_told_after_every_batch(images):
 
 
 def test_an_embedding_of_zeros_stays_finite():
-    np.testing.assert_array_equal(extract(Network(), [{"image": np.zeros((1, 2, 2, 3))}]), np.zeros((1, 3)))
+    np.testing.assert_array_equal(extract(Network(), [{"image": np.zeros((1, 2, 2, 3))}], total=1), np.zeros((1, 3)))
 
 
 def test_no_batch_gives_no_row():
-    assert len(extract(Network(), [])) == 0
     assert extract(Network(), [], total=0).shape == (0, 0)
 
 
@@ -80,14 +79,16 @@ def left_column(images):
 def test_any_function_of_images_can_be_judged(images):
     expected = images[:, :, 0].sum(1)
     expected /= np.sqrt((expected**2).sum(1, keepdims=True))
-    np.testing.assert_allclose(extract(left_column, batches_of(images, 4)), expected, rtol=1e-5)
-    by_name = extract(lambda images: ReIDOutput(None, tf.constant(left_column(images)), None), batches_of(images, 4))
+    np.testing.assert_allclose(extract(left_column, batches_of(images, 4), total=10), expected, rtol=1e-5)
+    by_name = extract(
+        lambda images: ReIDOutput(None, tf.constant(left_column(images)), None), batches_of(images, 4), total=10
+    )
     np.testing.assert_allclose(by_name, expected, rtol=1e-5)
 
 
 def test_flipping_averages_both_views_before_the_length_is_taken(images):
     images[0, :, 0], images[0, :, 1] = (3, 0, 0), (0, 4, 0)
-    features = extract(left_column, batches_of(images, 4), flip=True)
+    features = extract(left_column, batches_of(images, 4), total=10, flip=True)
     np.testing.assert_allclose(features[0], [0.6, 0.8, 0], rtol=1e-6)
     average = (images[:, :, 0].sum(1) + images[:, :, -1].sum(1)) / 2
     np.testing.assert_allclose(features, average / np.sqrt((average**2).sum(1, keepdims=True)), rtol=1e-5)
@@ -95,43 +96,12 @@ def test_flipping_averages_both_views_before_the_length_is_taken(images):
 
 def test_flipping_leaves_what_a_network_returns_as_it_is():
     kept = np.ones((1, 3), np.float32)
-    features = extract(lambda images: kept, [{"image": np.zeros((1, 2, 2, 3))}] * 2, flip=True)
+    features = extract(lambda images: kept, [{"image": np.zeros((1, 2, 2, 3))}] * 2, total=2, flip=True)
     np.testing.assert_allclose(features, 1 / np.sqrt(3), rtol=1e-6)
     np.testing.assert_array_equal(kept, 1)
 
 
-@pytest.mark.parametrize("made_when_needed", [True, False])
-def test_embeddings_are_written_where_they_belong(images, tmp_path, made_when_needed):
-    place = np.lib.format.open_memmap(tmp_path / "f.npy", mode="w+", dtype=np.float32, shape=(10, 3))
-    shapes = []
-
-    def make(shape):
-        shapes.append(shape)
-        return place
-
-    out = make if made_when_needed else place
-    assert extract(left_column, batches_of(images, 4), total=10, out=out) is place
-    assert shapes == ([(10, 3)] if made_when_needed else [])
-    place.flush()
-    np.testing.assert_array_equal(np.load(tmp_path / "f.npy"), extract(left_column, batches_of(images, 4)))
-
-
-def test_a_known_total_changes_no_embedding(images):
-    features = extract(left_column, batches_of(images, 4), total=10)
-    assert features.dtype == np.float32
-    np.testing.assert_array_equal(features, extract(left_column, batches_of(images, 4)))
-
-
 @pytest.mark.parametrize("total", [9, 11])
 def test_another_number_of_images_than_expected_is_refused(images, total):
-    with pytest.raises(ValueError, match=f"Expected {total} images, but the batches gave 10"):
+    with pytest.raises(ValueError, match=f"Expected {total} images, but the batches gave"):
         extract(left_column, batches_of(images, 4), total=total)
-
-
-@pytest.mark.parametrize(
-    ("shape", "total", "message"),
-    [((10, 4), 10, "3 numbers an image"), ((9, 3), 10, "a place for each"), ((10, 3), None, "a place for each")],
-)
-def test_an_array_that_does_not_fit_is_refused(images, shape, total, message):
-    with pytest.raises(ValueError, match=message):
-        extract(left_column, batches_of(images, 4), total=total, out=np.empty(shape, np.float32))

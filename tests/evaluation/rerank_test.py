@@ -1,19 +1,15 @@
-import sys
-
 import numpy as np
 import pytest
 
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation import rerank
-from kdas_tf.evaluation.rerank import RerankedDistances
+from kdas_tf.evaluation.rerank import RerankedDistances, Reranking
 
 CASES = ("default", "small_k")
 
 
-def of_case(arrays, case):
-    numbers = {"k1": int, "k2": int, "lambda": float}
-    settings = {name.replace("lambda", "lambda_"): kind(arrays[f"{case}/{name}"]) for name, kind in numbers.items()}
-    return RerankedDistances(arrays[f"{case}/query_features"], arrays[f"{case}/gallery_features"], **settings)
+def reranked(query, gallery, **settings):
+    return RerankedDistances(query, gallery, Reranking(**settings))
 
 
 def people(identities, photographs, width=24, noise=0.7, seed=0):
@@ -26,7 +22,7 @@ def people(identities, photographs, width=24, noise=0.7, seed=0):
     return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
 
-def plain(query, gallery, k1, k2, lambda_):
+def plain(query, gallery, k1, k2, weight):
     """The rules with sets, dictionaries and full matrices in float64."""
     points = np.concatenate([query, gallery]).astype(np.float64)
     original = np.array([((points - point) ** 2).sum(1) for point in points])
@@ -41,16 +37,16 @@ def plain(query, gallery, k1, k2, lambda_):
         core = reciprocal(p, k1)
         halves = [reciprocal(c, int(np.around(k1 / 2))) for c in core]
         members = core.union(*(half for half in halves if len(half & core) > 2 / 3 * len(half)))
-        weights = {g: np.exp(-original[p, g]) for g in members}
-        encodings.append({g: weight / sum(weights.values()) for g, weight in weights.items()})
+        shares = {g: np.exp(-original[p, g]) for g in members}
+        encodings.append({g: share / sum(shares.values()) for g, share in shares.items()})
     dense = np.zeros_like(original)
     for p in range(len(points)):
         for g in order[p][:k2]:
-            for entry, weight in encodings[g].items():
-                dense[p, entry] += weight / k2
+            for entry, share in encodings[g].items():
+                dense[p, entry] += share / k2
     queries = len(query)
     shared = np.array([[np.minimum(a, b).sum() for b in dense[queries:]] for a in dense[:queries]])
-    return (1 - lambda_) * (1 - shared / (2 - shared)) + lambda_ * original[:queries, queries:]
+    return (1 - weight) * (1 - shared / (2 - shared)) + weight * original[:queries, queries:]
 
 
 def whole(distances):
@@ -59,15 +55,13 @@ def whole(distances):
     return distances.rows(0, queries), exact
 
 
-@pytest.mark.parametrize("library", ["faiss", "keras"])
 @pytest.mark.parametrize("case", CASES)
-def test_distances_agree_with_the_code_of_zhong_et_al(case, library, reference, monkeypatch):
-    if library == "keras":
-        monkeypatch.setitem(sys.modules, "faiss", None)  # importing it fails, as where it is not installed
-    else:
-        pytest.importorskip("faiss")
+def test_distances_agree_with_the_code_of_zhong_et_al(case, reference):
     arrays = reference("rerank.npz")
-    distances = of_case(arrays, case)
+    settings = Reranking(
+        k1=int(arrays[f"{case}/k1"]), k2=int(arrays[f"{case}/k2"]), weight=float(arrays[f"{case}/lambda"])
+    )
+    distances = RerankedDistances(arrays[f"{case}/query_features"], arrays[f"{case}/gallery_features"], settings)
     expected = arrays[f"{case}/reranked_distances"]
     assert distances.shape == expected.shape
     rows, exact = whole(distances)
@@ -78,13 +72,13 @@ def test_distances_agree_with_the_code_of_zhong_et_al(case, library, reference, 
 
 
 @pytest.mark.parametrize(
-    ("k1", "k2", "lambda_"),
+    ("k1", "k2", "weight"),
     [(20, 6, 0.3), (5, 3, 0.3), (1, 1, 0.5), (9, 1, 0), (9, 4, 1), (3, 15, 0.2), (119, 6, 0.3)],
 )
-def test_distances_agree_with_a_plain_version_of_the_rules(k1, k2, lambda_):
+def test_distances_agree_with_a_plain_version_of_the_rules(k1, k2, weight):
     features = people(10, 12)
-    rows, exact = whole(RerankedDistances(features[:30], features[30:], k1=k1, k2=k2, lambda_=lambda_))
-    expected = plain(features[:30], features[30:], k1, k2, lambda_)
+    rows, exact = whole(reranked(features[:30], features[30:], k1=k1, k2=k2, weight=weight))
+    expected = plain(features[:30], features[30:], k1, k2, weight)
     np.testing.assert_allclose(exact, expected, atol=1e-6)
     np.testing.assert_allclose(rows, expected, atol=1e-6)
 
@@ -94,7 +88,7 @@ def test_the_matches_of_a_person_come_nearer():
     query, gallery = features[:30], features[30:]
     same = np.arange(30)[:, None] == np.tile(np.arange(30), 11)
     plain_order = np.argsort(-query @ gallery.T, axis=1)
-    order = np.argsort(RerankedDistances(query, gallery, k1=10, k2=4).rows(0, 30), axis=1)
+    order = np.argsort(reranked(query, gallery, k1=10, k2=4).rows(0, 30), axis=1)
     precision = [np.take_along_axis(same, ranks, 1)[:, :11].mean() for ranks in (plain_order, order)]
     assert precision[1] > precision[0] + 0.05
 
@@ -115,21 +109,21 @@ def test_rows_and_exact_distances_do_not_depend_on_what_is_asked_for_together(mo
 
 def test_rows_are_the_callers_own():
     features = people(10, 5)
-    distances = RerankedDistances(features[:10], features[10:], k1=5)
+    distances = reranked(features[:10], features[10:], k1=5)
     before = distances.rows(0, 10)
     changed = distances.rows(0, 10)
     changed[:] = np.inf
     np.testing.assert_array_equal(distances.rows(0, 10), before)
 
 
-@pytest.mark.parametrize("lambda_", [0, 0.3, 1])
-def test_windows_hold_every_image_whose_order_rows_leave_open(lambda_):
+@pytest.mark.parametrize("weight", [0, 0.3, 1])
+def test_windows_hold_every_image_whose_order_rows_leave_open(weight):
     # All gallery images are one step from the queries, which are close to each other: distances differ in last digits.
     generator = np.random.default_rng(0)
     steps = generator.standard_normal((300, 200))
     gallery = steps / np.linalg.norm(steps, axis=1, keepdims=True)
     query = 1e-8 * generator.standard_normal((4, 200))
-    distances = RerankedDistances(query, gallery, lambda_=lambda_)
+    distances = reranked(query, gallery, weight=weight)
     reversed_pairs = 0
     for row in range(4):
         values, exact = distances.rows(row, row + 1)[0], distances.exact(row, np.arange(300))
@@ -140,7 +134,7 @@ def test_windows_hold_every_image_whose_order_rows_leave_open(lambda_):
         assert not (nearer & (values[:, None] > high)).any()
         assert not (nearer & (values < low[:, None])).any()
         reversed_pairs += (nearer & reversed_).sum()
-    assert reversed_pairs > 100 or not lambda_
+    assert reversed_pairs > 100 or not weight
 
 
 def test_gallery_images_with_equal_features_are_at_equal_distances():
@@ -187,30 +181,25 @@ def test_the_full_matrix_is_never_made():
     assert peak < 5000 * 5000  # a byte a pair; the full matrices of the rules are several of 4 bytes a pair
 
 
-def test_progress_counts_every_point_twice():
+def test_progress_counts_every_point():
     calls = []
     features = people(10, 5)
     RerankedDistances(features[:5], features[5:], progress=lambda *call: calls.append(call))
-    assert calls == [(50, 100), (100, 100)]
+    assert calls == [(50, 50)]
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"k1": 30}, "at least 31 photographs.*got 30. Lower k1 to at most 29 and k2 to at most 30"),
-        ({"k1": 5, "k2": 31}, "at least 31 photographs"),
-        ({"k1": 0}, "k1 0"),
-        ({"k2": 0}, "k2 0"),
-        ({"lambda_": 1.5}, "lambda between 0 and 1.*1.5"),
-        ({"lambda_": -0.1}, "lambda between 0 and 1"),
-        ({"lambda_": float("nan")}, "lambda between 0 and 1"),
-    ],
-)
-def test_numbers_that_do_not_fit_are_refused_in_one_line(settings, message):
+@pytest.mark.parametrize(("k1", "k2", "largest"), [(30, 6, "k1 to at most 29 and k2 to at most 30"), (5, 31, "k1 to")])
+def test_too_few_photographs_are_refused_in_one_line(k1, k2, largest):
     features = people(10, 3)
-    with pytest.raises(UserError, match=message) as error:
-        RerankedDistances(features[:5], features[5:], **settings)
+    with pytest.raises(UserError, match=f"at least 31 photographs.*got 30. Lower {largest}") as error:
+        reranked(features[:5], features[5:], k1=k1, k2=k2)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("k1", 0), ("k2", 0), ("weight", 1.5), ("weight", float("nan"))])
+def test_numbers_out_of_range_are_refused_when_they_are_set(name, value):
+    with pytest.raises(UserError, match=f"Reranking.{name} to be .*got {value}"):
+        Reranking(**{name: value})
 
 
 @pytest.mark.parametrize(

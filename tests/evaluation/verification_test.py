@@ -8,12 +8,12 @@ from kdas_tf.evaluation import verification
 from kdas_tf.evaluation.distances import FeatureDistances
 from kdas_tf.evaluation.embeddings import Embeddings
 from kdas_tf.evaluation.ranking import evaluate
-from kdas_tf.evaluation.verification import Verification
+from kdas_tf.evaluation.verification import Verification, VerificationSettings
 
 
-def judged(same, different, *, rows=1, **kwargs):
+def judged(same, different, *, rows=1, max_fpr=0.01, distance="cosine"):
     """The result for these distances, given as those of a few queries."""
-    collector = Verification(**kwargs)
+    collector = Verification(VerificationSettings(max_fpr), distance)
     collector.begin(len(different))
     for row, (wanted, others) in enumerate(
         zip(np.array_split(same, rows), np.array_split(different, rows), strict=True)
@@ -42,7 +42,7 @@ def test_rates_and_threshold_by_hand():
     assert (point.fpr, point.tpr) == (2 / 200, 2 / 4)
     assert (result.same, result.different) == (4, 200)
     # At 1e-3 none may be.
-    assert result.threshold_at(1e-3) == np.nextafter(np.float32(0.1), np.float32(0))
+    assert result.points[1].threshold == np.nextafter(np.float32(0.1), np.float32(0))
 
 
 def test_pairs_at_one_distance_are_accepted_or_refused_together():
@@ -58,14 +58,12 @@ def test_pairs_at_one_distance_are_accepted_or_refused_together():
 def test_the_threshold_is_the_largest_that_keeps_the_rate(rows):
     same, different = random_pairs()
     result = judged(same, different, rows=rows)
-    for fpr in (0, 1e-4, 3.3e-4, 1e-3, 0.0071, 1e-2):
-        threshold = np.float32(result.threshold_at(fpr))
-        assert rates(same, different, threshold)[1] <= fpr * (1 + 1e-9)
-        assert rates(same, different, np.nextafter(threshold, np.float32(9)))[1] > fpr
-    for point in result.points:
+    for point in (*result.points, *(point for point in result.curve if point.asked <= 1e-2)):
+        threshold = np.float32(point.threshold)
+        assert rates(same, different, threshold)[1] <= point.asked * (1 + 1e-9)
+        assert rates(same, different, np.nextafter(threshold, np.float32(9)))[1] > point.asked
         tpr, fpr = rates(same, different, point.threshold)
         assert (point.tpr, point.fpr) == (pytest.approx(tpr), pytest.approx(fpr))
-        assert point.threshold == result.threshold_at(point.asked)
     assert [point.asked for point in result.points] == [1e-2, 1e-3, 1e-4]
 
 
@@ -95,13 +93,12 @@ def test_what_is_kept_is_bounded(monkeypatch):
         assert sum(map(len, collector._sample)) <= 1500
 
 
-def test_every_rate_is_exact_where_all_pairs_are_kept():
+def test_every_point_is_exact_where_all_pairs_are_kept():
     same, different = random_pairs(different=5000)
     result = judged(same, different, max_fpr=1)
-    for fpr in (0.3, 0.5, 0.9):
-        threshold = np.float32(result.threshold_at(fpr))
-        assert rates(same, different, threshold)[1] == pytest.approx(fpr)
-    assert rates(same, different, result.threshold_at(1)) == (1, 1)
+    for point in result.curve:
+        assert point.fpr == rates(same, different, np.float32(point.threshold))[1]
+    assert rates(same, different, result.curve[-1].threshold) == (1, 1)
 
 
 def test_the_pairs_are_those_of_the_ranking():
@@ -125,36 +122,24 @@ def test_the_pairs_are_those_of_the_ranking():
         tpr, fpr = rates(wanted, others, point.threshold)
         assert (point.tpr, point.fpr) == (pytest.approx(tpr), pytest.approx(fpr))
     # A collector may be used again.
-    evaluate(distances, query, gallery, verification=collector)
+    evaluate(distances, query, gallery, verification=collector, memory=5000)
     assert collector.result().points == result.points
 
 
-def test_a_result_is_read_back_and_its_thresholds_never_exceed_the_rate(tmp_path):
-    same, different = random_pairs()
-    result = judged(same, different, distance="euclidean")
-    result.save(tmp_path / "thresholds.json")
-    read = verification.load(tmp_path / "thresholds.json")
-    assert (read.points, read.curve) == (result.points, result.curve)
-    assert (read.distance, read.same, read.different) == ("euclidean", 300, 60_000)
-    for fpr in (0, 1e-5, 1e-4, 4e-4, 1e-3, 1e-2):
-        threshold = read.threshold_at(fpr)
-        assert rates(same, different, threshold)[1] <= fpr
-        assert threshold <= result.threshold_at(fpr)
-    for fpr in (1e-2, 1e-3, 1e-4):
-        assert read.threshold_at(fpr) == result.threshold_at(fpr)
-    assert json.loads((tmp_path / "thresholds.json").read_text())["accept"] == "distance <= threshold"
-
-
-@pytest.mark.parametrize("fpr", [-0.1, 0.02, float("nan")])
-def test_a_rate_beyond_what_was_kept_is_refused(fpr):
-    with pytest.raises(UserError, match=r"from 0 to 0\.01.*max_fpr"):
-        judged([0.1], [0.2, 0.3]).threshold_at(fpr)
+def test_the_file_holds_all_points_and_says_how_a_threshold_is_used(tmp_path):
+    result = judged(*random_pairs(), distance="euclidean")
+    result.save(tmp_path / "verification.json")
+    content = json.loads((tmp_path / "verification.json").read_text())
+    assert (content["distance"], content["accept"]) == ("euclidean", "distance <= threshold")
+    assert (content["pairs_of_one_person"], content["pairs_of_different_people"]) == (300, 60_000)
+    assert [tuple(point.values()) for point in content["points"]] == list(result.points)
+    assert list(zip(*content["curve"].values(), strict=True)) == list(result.curve)
 
 
 @pytest.mark.parametrize("max_fpr", [0, -1, 1.5])
 def test_a_max_fpr_out_of_range_is_refused(max_fpr):
-    with pytest.raises(UserError, match="max_fpr above 0 and at most 1"):
-        Verification(max_fpr)
+    with pytest.raises(UserError, match="max_fpr to be above 0 and at most 1"):
+        VerificationSettings(max_fpr)
 
 
 @pytest.mark.parametrize(("same", "different"), [([], [0.5]), ([0.5], [])])
@@ -169,25 +154,3 @@ def test_a_handful_of_pairs_has_a_curve(pairs):
     for point in result.curve:
         assert (point.tpr, point.fpr) == pytest.approx(rates(*map(np.float32, pairs), point.threshold))
     assert result.curve[-1].fpr == 1
-
-
-def test_a_file_with_an_empty_curve_is_refused(tmp_path):
-    path = tmp_path / "thresholds.json"
-    judged([0.1], [0.2]).save(path)
-    content = json.loads(path.read_text())
-    content["curve"] = {name: [] for name in content["curve"]}
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="the curve is empty"):
-        verification.load(path)
-
-
-@pytest.mark.parametrize(
-    "content", [None, "", "[]", "{}", '{"format": 2}', '{"format": 1, "curve": {"asked": [1]}}', "\xff"]
-)
-def test_a_file_without_thresholds_is_refused_with_the_reason(content, tmp_path):
-    path = tmp_path / "thresholds.json"
-    if content is not None:
-        path.write_text(content, encoding="latin-1")
-    with pytest.raises(UserError, match=r"Expected thresholds in .*Evaluate again") as error:
-        verification.load(path)
-    assert "\n" not in str(error.value)

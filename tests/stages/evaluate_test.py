@@ -12,12 +12,14 @@ import tensorflow as tf
 from kdas_tf import genotype
 from kdas_tf.data import market1501, msmt17, records, transforms
 from kdas_tf.errors import UserError
-from kdas_tf.evaluation import embeddings
+from kdas_tf.evaluation import embeddings, features
 from kdas_tf.evaluation.embeddings import Embeddings
 from kdas_tf.evaluation.ranking import Rules
+from kdas_tf.evaluation.rerank import Reranking
 from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
 from kdas_tf.stages import evaluate
+from kdas_tf.stages.evaluate import Judgement
 from tests.data import miniatures
 from tests.stages import small
 
@@ -43,10 +45,13 @@ def trained(tmp_path_factory):
     data = market1501.read(miniatures.market1501(workdir / "photographs"))
     (workdir / "data").mkdir()
     records.save(data, workdir / "data" / "dataset.json")
-    keras.utils.set_random_seed(0)
-    network = Student(genotype.AUTO_REID, 4, image_size=SIZE, channels=4, cells=2, reductions=(1,))
-    saved.save(network, workdir / "train", image_size=SIZE)
+    saved.save(network(seed=0), workdir / "train", image_size=SIZE)
     return workdir
+
+
+def network(seed):
+    keras.utils.set_random_seed(seed)
+    return Student(genotype.AUTO_REID, 4, image_size=SIZE, channels=4, cells=2, reductions=(1,))
 
 
 @pytest.mark.parametrize("case", ["market_like", "hard", "few_positives"])
@@ -64,7 +69,7 @@ def test_a_file_of_embeddings_gets_the_numbers_of_torchreid(case, tmp_path, refe
 def test_the_rules_can_be_those_of_the_official_code(tmp_path, reference):
     arrays = reference("ranking.npz")
     path = write_embeddings(tmp_path / "e.npz", arrays, "hard")
-    results = run(tmp_path, embeddings=path, rules=lambda: Rules(average_precision="trapezoid"))
+    results = run(tmp_path, embeddings=path, judgement=Judgement(rules=Rules(average_precision="trapezoid")))
     assert results["mAP"] == pytest.approx(float(arrays["hard/mAP_matlab_trapezoid"]), abs=1e-6)
     assert "MATLAB" in results["conventions"]["average_precision"]
 
@@ -84,7 +89,7 @@ def test_re_ranked_numbers_are_those_of_the_recorded_distances(tmp_path, referen
 
 
 def test_a_network_is_judged_and_everything_to_look_at_is_left(trained, capsys):
-    results = run(trained, rerank=True, reranked_distances=small_neighbourhoods, flip=True)
+    results = run(trained, rerank=True, judgement=SMALL, flip=True)
     folder = trained / "evaluate"
     with (folder / "per_query.csv").open(newline="") as file:
         queries = list(csv.DictReader(file))
@@ -100,25 +105,34 @@ def test_a_network_is_judged_and_everything_to_look_at_is_left(trained, capsys):
     assert list((trained / "tensorboard" / "evaluate").iterdir())
     printed = capsys.readouterr().out
     assert "Rank-10" in printed and "average precision: step" in printed and "re-ranked" in printed
+    run(trained, judgement=Judgement(verification=None), shown_queries=0)
+    assert {path.name for path in (*folder.glob("*.png"), *folder.glob("*.json"))} == {"cmc.png", "results.json"}
 
 
-def small_neighbourhoods(query, gallery, **arguments):
-    from kdas_tf.evaluation.rerank import RerankedDistances
-
-    return RerankedDistances(query, gallery, k1=3, k2=2, **arguments)
+SMALL = Judgement(reranking=Reranking(k1=3, k2=2))
 
 
-def test_nothing_is_embedded_twice(trained, tmp_path, monkeypatch):
-    before = run(trained)
+def test_the_same_photographs_are_embedded_again_only_by_another_network_or_in_another_way(
+    trained, tmp_path, monkeypatch
+):
+    embedded = []
 
-    def refuse(*arguments, **others):
-        raise AssertionError("embedded again")
+    def extract(*arguments, **options):
+        embedded.append(options)
+        return features.extract(*arguments, **options)
 
-    monkeypatch.setattr("kdas_tf.stages.subjects.extract", refuse)
-    again = run(trained, metric="euclidean")
-    assert again["mAP"] == pytest.approx(before["mAP"], abs=1e-9)  # of unit vectors: the same order
-    with pytest.raises(AssertionError, match="embedded again"):
-        run(trained, flip=True)
+    monkeypatch.setattr("kdas_tf.stages.judging.extract", extract)
+    workdir, data = tmp_path / "run", {"data_dir": str(trained / "photographs")}
+    other = tmp_path / "other"
+    saved.save(network(seed=1), other, image_size=SIZE)
+    ways = [{"model": str(trained / "train")}, {"model": str(trained / "train"), "flip": True}, {"model": str(other)}]
+    first = [run(workdir, **way, **data) for way in ways]
+    assert len(embedded) == 6  # queries and gallery each time
+    again = [run(workdir, **way, **data, rerank=True, judgement=SMALL, metric="euclidean") for way in ways]
+    assert len(embedded) == 6
+    # Of unit vectors: the same order.
+    assert [results["mAP"] for results in again] == pytest.approx([results["mAP"] for results in first], abs=1e-9)
+    assert len({results["network"] for results in first}) == 2
 
 
 def test_a_network_of_one_data_set_is_judged_on_another_one(trained, tmp_path):
@@ -160,10 +174,12 @@ def test_an_exported_model_is_judged_like_the_embeddings_that_it_gives(trained, 
         ({"data_dir": True, "model": "."}, "Expected a trained network in"),
         ({"embeddings": "e.npz", "model": "."}, "--model or --embeddings, got both"),
         ({"embeddings": "e.npz"}, "Expected an .npz file of embeddings"),
+        ({"data_dir": True, "metric": "manhattan"}, "cosine, euclidean, got 'manhattan'"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_in_one_line(arguments, message, trained, tmp_path):
-    given = {name: str(tmp_path / value) for name, value in arguments.items() if name != "data_dir"}
+    given = {name: str(tmp_path / value) for name, value in arguments.items() if name in ("model", "embeddings")}
+    given |= {"metric": arguments.get("metric", "cosine")}
     if "data_dir" in arguments:
         given["data_dir"] = str(trained / "photographs")
     with pytest.raises(UserError, match=re.escape(message)) as caught:
@@ -190,3 +206,11 @@ def test_a_data_set_without_queries_is_refused(trained, tmp_path):
         path.unlink()
     with pytest.raises(UserError, match="Expected queries and a gallery"):
         run(tmp_path / "run", model=str(trained / "train"), data_dir=str(folder))
+
+
+def test_the_stage_reads_the_data_and_the_network_of_its_run_and_nothing_that_is_known_of_others(trained, tmp_path):
+    own = {"model": None, "embeddings": None, "data_dir": None}
+    assert evaluate.reads(trained, own) == ("data", "train")
+    assert evaluate.reads(tmp_path, own) == ("data", "teacher")
+    for name in own:
+        assert evaluate.reads(trained, own | {name: str(trained)}) is None

@@ -1,6 +1,7 @@
 """The export stage: from a run's folder to a folder that a server polls."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import re
@@ -10,9 +11,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from kdas_tf import genotype
 from kdas_tf.data import market1501, records
+from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
@@ -210,10 +213,9 @@ def test_a_network_of_mixed_precision_is_exported_in_float32(tmp_path):
         ({"model": "exported"}, "is exported already"),
         ({"name": "a/b"}, "Expected the name of a model"),
         ({"version": 0}, "Expected version to be a new number"),
-        ({"batch_sizes": (4, 2)}, "ascending"),
         ({"compared": 0}, "at least 1"),
-        ({"calibrated": 0}, "at least 1"),
-        ({"judged": -1}, "judged of at least 0"),
+        ({"judged": -1}, "judged at least 0"),
+        ({"max_pixels": 255}, "max_pixels to be at least the network's own size"),
         ({"runtimes": ("litert_int8",)}, "int8 needs training photographs"),
         ({"runtimes": ("tensorrt",)}, "Expected runtimes to list some of onnx"),
     ],
@@ -230,8 +232,27 @@ def test_what_cannot_be_exported_is_refused_in_one_line(arguments, message, tmp_
     assert not list(trained.glob("export/*/*"))
 
 
+def test_batch_sizes_that_a_server_refuses_are_refused_when_they_are_set():
+    with pytest.raises(UserError, match="ascending"):
+        export.Server(batch_sizes=(4, 2))
+
+
+def test_photographs_that_the_model_would_refuse_are_not_compared(trained, tmp_path):
+    (small_one,) = records.load(trained / "data" / "dataset.json").query[:1]
+    with Image.open(small_one.path) as image:
+        limit = image.width * image.height
+        image.resize((2 * image.width, image.height)).save(tmp_path / "large.png")
+    large = dataclasses.replace(small_one, path=str(tmp_path / "large.png"))
+    data = ReIDData("two", (), (small_one,), (large,))
+    arguments = {"model": str(trained / "train"), "data_dir": "."}
+    result = run(tmp_path, **arguments, reader=lambda root: data, max_pixels=limit)
+    assert result["compared_on"] == "1 photographs"
+    with pytest.raises(UserError, match="all that were tried have more"):
+        run(tmp_path / "other", **arguments, reader=lambda root: data, max_pixels=limit - 1)
+    assert not list(tmp_path.glob("other/export/*/*"))
+
+
 def test_a_plan_says_which_version_comes_next(trained, exported):
-    arguments = {"model": None, "name": "kdas_reid", "version": None}
-    assert export.plan(small.job(trained), None, **arguments) == [
-        f"exports {trained / 'train'} as {trained / 'export' / 'kdas_reid' / '2'}"
-    ]
+    arguments = {"name": "kdas_reid", "version": None, "model": None}
+    (line,) = export.plan(small.job(trained), None, **arguments)
+    assert line == f"exports {trained / 'train'} as {trained / 'export' / 'kdas_reid' / '2'}"
