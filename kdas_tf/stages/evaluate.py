@@ -41,6 +41,21 @@ class Judgement:
     verification: VerificationSettings | None = dataclasses.field(default_factory=VerificationSettings)
 
 
+def check(
+    *, model: str | None, embeddings: str | None, metric: Metric, batch_size: int, shown_queries: int, **_: Any
+) -> None:
+    """Refuses wrong arguments before anything is done."""
+    distances.check_metric(metric)
+    if model is not None and embeddings is not None:
+        raise UserError("Expected --model or --embeddings, got both. Leave one out.")
+    if batch_size < 1 or shown_queries < 0:
+        raise UserError(
+            "Expected evaluate.run.batch_size of at least 1 and evaluate.run.shown_queries of at least 0, got "
+            f"{batch_size} and {shown_queries}.",
+            code="range",
+        )
+
+
 def plan(job: Job, identities: int | None, **arguments: Any) -> list[str]:
     """Says what the stage would do."""
     again = " and re-ranks them" if arguments["rerank"] else ""
@@ -57,7 +72,7 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[str] | None:
     return "data", loading.own_network(workdir)
 
 
-@stage("evaluate", result=RESULT, plan=plan, reads=reads, repeatable=True, decided_by=("precision",))
+@stage("evaluate", result=RESULT, check=check, plan=plan, reads=reads, repeatable=True, decided_by=("precision",))
 def run(
     job: Job,
     *,
@@ -94,16 +109,14 @@ def run(
         UserError: there is nothing to judge, or it cannot be judged.
     """
     since, folder = time.monotonic(), job.workdir / "evaluate"
-    distances.check_metric(metric)
+    check(model=model, embeddings=embeddings, metric=metric, batch_size=batch_size, shown_queries=shown_queries)
     if embeddings is None:
         data = loading.data_to_judge(job.workdir, data_dir, reader)
         with job.strategy.scope():
             loaded = loading.open_network(job.workdir, model, image_size)
         embedded = loading.embed(loaded, data, folder / "embeddings", flip=flip, batch_size=batch_size)
-    elif model is None:
-        embedded = loading.from_file(embeddings)
     else:
-        raise UserError("Expected --model or --embeddings, got both. Leave one out.")
+        embedded = loading.from_file(embeddings)
     outcome = _judge(embedded, judgement, metric, rerank)
     warnings = show(outcome, folder, job.workdir / "tensorboard" / "evaluate", shown_queries=shown_queries)
     print(printing.format_table(outcome.scores, outcome.sentences()))

@@ -52,9 +52,24 @@ def plan(job: Job, identities: int | None, **arguments: Any) -> list[str]:
     return [f"exports {_network_folder(job.workdir, arguments['model'])} as {root / name / str(number)}"]
 
 
+def check(
+    *, name: str, runtimes: Sequence[str], max_pixels: int, compared: int, calibrated: int, judged: int | None, **_: Any
+) -> None:
+    """Refuses wrong arguments before anything is done."""
+    versions.check_name(name)
+    runtime_files.check(runtimes)
+    if min(max_pixels, compared, calibrated) < 1 or (judged or 0) < 0:
+        raise UserError(
+            "Expected export.run.max_pixels, compared and calibrated to be at least 1 and judged at least 0, or None, "
+            f"got {max_pixels}, {compared}, {calibrated} and {judged}.",
+            code="range",
+        )
+
+
 @stage(
     "export",
     result=RESULT,
+    check=check,
     plan=plan,
     reads=lambda workdir, arguments: None,  # a run exports as often as it is told to; the stage looks what is there
     repeatable=True,
@@ -77,8 +92,8 @@ def run(
 ) -> None:
     """Writes `NAME/VERSION/`, `models.config`, `batching.config` and `monitoring.config`, and `export.json` last.
 
-    The exported model is float32, whatever precision the network was trained in. Nothing is exported if this network
-    was exported last, with the same arguments, unless `version` asks for it.
+    The exported model is float32, in whatever precision the network was trained. What was exported last with the same
+    arguments is not exported again, unless `version` asks for it.
 
     Args:
         job: the run.
@@ -92,14 +107,13 @@ def run(
         compared: number of images to compare the embeddings on.
         runtimes: other runtimes to add files for, of `kdas_tf.serving.runtimes.FILES`.
         calibrated: number of training photographs that show an int8 copy the ranges of the network's maps.
-        judged: number of people whose queries judge the copies for other runtimes, each among all these people's
-            photographs in the gallery; None for the whole gallery, 0 for no judgement.
+        judged: number of people who judge the copies for other runtimes; None for the whole gallery, 0 for no judgement.
 
     Raises:
         UserError: there is nothing to export, it cannot be exported, or it does not give the same embeddings.
     """
     since, root = time.monotonic(), job.workdir / "export"
-    _check(name, runtimes, compared, calibrated, judged)
+    check(name=name, runtimes=runtimes, max_pixels=max_pixels, compared=compared, calibrated=calibrated, judged=judged)
     folder = _network_folder(job.workdir, model)
     content: dict[str, Any] = {"name": name, "weights": files.hash_files(folder / saved.WEIGHTS)}
     content |= {"max_pixels": max_pixels, "batch_sizes": list(server.batch_sizes)}
@@ -121,18 +135,6 @@ def run(
     content["bytes"] = sum(path.stat().st_size for path in new.final.rglob("*") if path.is_file())
     _tell(content)
     files.write_json(root / RESULT, {**content, "seconds": round(time.monotonic() - since, 1)})
-
-
-def _check(name: str, runtimes: Sequence[str], compared: int, calibrated: int, judged: int | None) -> None:
-    """Refuses wrong arguments before anything is done."""
-    versions.check_name(name)
-    runtime_files.check(runtimes)
-    if min(compared, calibrated) < 1 or (judged or 0) < 0:
-        raise UserError(
-            "Expected export.run.compared and calibrated to be at least 1 and judged at least 0, or None, "
-            f"got {compared}, {calibrated} and {judged}.",
-            code="range",
-        )
 
 
 def _network_folder(workdir: Path, model: str | None) -> Path:

@@ -112,9 +112,6 @@ def run(
         architecture: as in `kdas_tf.models.baselines.make`; None is the genotype that this run's search has derived.
         batch_size: images in a batch.
         augmentation: of the training images.
-
-    Raises:
-        UserError: the images cannot be used.
     """
     recipe = Recipe("pretrain", job, fitting)
     check(source=source, batch_size=batch_size, architecture=architecture)
@@ -135,13 +132,8 @@ def run(
     if data is not None:
         images, records = _check_images(data, job, folder / INDEX)
         recipe.source = BatchSource(make, steps_per_epoch(images.train_images, batch_size), records)
-    evaluation = Evaluation(
-        model,
-        lambda shard: validation_batches(images, shard=shard, **shape),
-        folder=folder,
-        image_size=image_size,
-        epochs=fitting.epochs,
-    )
+    kept: dict[str, Any] = {"folder": folder, "image_size": image_size, "epochs": fitting.epochs}
+    evaluation = Evaluation(model, lambda shard: validation_batches(images, shard=shard, **shape), **kept)
     shown, board = ("total", "top1", "val_top1", "val_top5"), recipe.board(recipe.first_batches(1)[0])
     recipe.fit(model, board=board, callbacks=[evaluation], shown=shown)
     accuracies = {"results": evaluation.final(), "best": evaluation.best}

@@ -111,8 +111,7 @@ def run(
         objective: of Eq. 9.
         stabilizers: options that the paper does not have.
         monitoring: what is drawn and measured.
-        rematerialize: whether the maps inside the cells are made twice instead of kept: the same numbers with less
-            memory, in more time.
+        rematerialize: whether maps inside the cells are made twice instead of kept: less memory, more time.
 
     Raises:
         UserError: an earlier stage's result cannot be used.
