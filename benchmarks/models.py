@@ -211,6 +211,13 @@ def search_batches(size: Size, identities: int, **options: Any) -> Any:
     )
 
 
+def render_people(folder: Path, **wanted: Any) -> None:
+    """Writes rendered people in Market-1501's layout; the arguments are those of `RenderedPeople`."""
+    from kdas_tf.data.embedded.synthetic import RenderedPeople, write_dataset
+
+    write_dataset(folder, RenderedPeople(**wanted))
+
+
 def real_batches(
     records: Sequence[Any], size: tuple[int, int], shape: tuple[int, int], *, padding: int, kept: bool, paired: bool
 ) -> Any:

@@ -43,13 +43,11 @@ def read_images(size: tuple[int, int], photographs: str | None) -> Any:
     import numpy as np
     from PIL import Image
 
-    from kdas_tf.data.embedded import synthetic
-
     with tempfile.TemporaryDirectory() as folder:
         root = Path(photographs or f"{folder}/people")
         if not photographs:
             counts = {"train_identities": IMAGES_MADE, "test_identities": 2, "cameras": 2, "images_per_camera": 2}
-            synthetic.write_dataset(root, synthetic.RenderedPeople(image_size=size, **counts))
+            models.render_people(root, image_size=size, **counts)
         paths = sorted(root.rglob("*.jpg"))[:IMAGES_MADE]
         return np.stack([np.asarray(Image.open(path).convert("RGB").resize(size[::-1])) for path in paths])
 

@@ -36,12 +36,7 @@ def padding_of(height: int) -> int:
 
 def render(folder: Path, identities: int) -> None:
     """Writes rendered people as JPEG files of the size of Market-1501's."""
-    from kdas_tf.data.embedded import synthetic
-
-    synthetic.write_dataset(
-        folder,
-        synthetic.RenderedPeople(train_identities=identities, test_identities=2, image_size=(128, 64), quality=95),
-    )
+    models.render_people(folder, train_identities=identities, test_identities=2, image_size=(128, 64), quality=95)
 
 
 def seconds_of(batches: Iterable[Any], number: int, warm: int = 3) -> tuple[float, float]:
