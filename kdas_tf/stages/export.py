@@ -107,7 +107,7 @@ def run(
         compared: number of images to compare the embeddings on.
         runtimes: other runtimes to add files for, of `kdas_tf.serving.runtimes.FILES`.
         calibrated: number of training photographs that show an int8 copy the ranges of the network's maps.
-        judged: number of people who judge the copies for other runtimes; None for the whole gallery, 0 for no judgement.
+        judged: number of people who judge the copies for other runtimes; None for the gallery, 0 for no judgement.
 
     Raises:
         UserError: there is nothing to export, it cannot be exported, or it does not give the same embeddings.

@@ -60,7 +60,7 @@ def refusal(files=(SEARCH,), params=(), flags=()) -> str:
 
 @pytest.mark.parametrize(
     "files",
-    [files for files in all_pairs(STAGE_FILES, SCALES, DATA, TEACHERS) if goes_with(*files)],
+    all_pairs(STAGE_FILES, SCALES, DATA, TEACHERS, allowed=goes_with),
     ids=lambda files: "-".join(file.removeprefix("gin/").removesuffix(".gin") for file in files if file),
 )
 def test_every_shipped_stage_file_goes_with_every_pair_of_axes(files, tmp_path):
