@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kdas_tf.training.devices.strategy import make_strategy, threads_for_cells
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_precision_and_devices_are_set_for_the_process():
