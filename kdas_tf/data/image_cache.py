@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from kdas_tf.data import transforms
 from kdas_tf.data.records import Record
-from kdas_tf.errors import UserError
 
 _BYTES = 4  # of a float32
 _MISSING = -1.0  # no pixel
@@ -24,15 +23,10 @@ class ImageCache:
         records: a split; its length and the size decide what is needed.
         image_size: (height, width) in pixels.
         limit: most bytes that may be kept; height * width * 12 are needed for each image. 0 keeps nothing.
-
-    Raises:
-        UserError: `image_size` is none, or the limit is negative.
     """
 
     def __init__(self, records: Sequence[Record], image_size: tuple[int, int], *, limit: float):
         self.image_size = transforms.check_image_size(image_size)
-        if not limit >= 0:
-            raise UserError(f"Expected at least 0 bytes for the images that are kept in memory, but got {limit}.")
         # As bytes: not all file names are UTF-8.
         self._paths = tf.constant([os.fsencode(record.path) for record in records], tf.string)
         self._shape = (*self.image_size, 3)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kdas_tf.data import transforms, verify
 from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.records import Record
+from kdas_tf.data.records import Record, relabel
 from kdas_tf.data.sampler import BalancedSampler
 from kdas_tf.errors import UserError
 from kdas_tf.settings import Sampling
@@ -28,12 +28,12 @@ _READ_FILES = max(8, 2 * (os.cpu_count() or 1))
 
 
 class BatchShard(NamedTuple):
-    """The rows of every batch that a process makes: those of its own devices, in a part for each of them.
+    """The rows of every batch that one process makes: those of its own devices, in a part for each device.
 
     Attributes:
         worker: number of the process.
         workers: number of processes.
-        devices: number of devices of each.
+        devices: number of devices of each process.
     """
 
     worker: int = 0
@@ -64,71 +64,97 @@ WHOLE = BatchShard()
 """The whole batch in one part."""
 
 
+class TrainingImages:
+    """The photographs of a training split, read at one size, with their labels.
+
+    Args:
+        records: the training split.
+        image_size: (height, width) in pixels.
+        cache_bytes: memory for decoded images, which are kept if all of them fit (`ImageCache`); batches are the same.
+
+    Attributes:
+        labels: label of every record, from 0 on, int32 `[records]`.
+        identities: the identity that each label stands for.
+    """
+
+    def __init__(self, records: Sequence[Record], image_size: tuple[int, int], *, cache_bytes: float = 0):
+        labels, self.identities = relabel(records)
+        self.labels = np.asarray(labels, np.int32)
+        self.cache = ImageCache(records, image_size, limit=cache_bytes)
+
+
 def balanced_batches(
-    records: Sequence[Record],
-    labels: Sequence[int] | npt.NDArray,
-    indices: Sequence[int] | npt.NDArray,
+    images: TrainingImages,
     *,
-    image_size: tuple[int, int],
+    indices: npt.ArrayLike | None = None,
     sampling: Sampling,
     seed: int,
     start_epoch: int = 0,
     start_step: int = 0,
     epochs: int,
-    cache: ImageCache | None = None,
     shard: BatchShard = WHOLE,
 ) -> tf.data.Dataset:
     """P x K batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
 
     Every batch is a pure function of (seed, epoch, step): a data set that starts at epoch e yields bit for bit what an
-    uninterrupted one yields from there. Two data sets that are read side by side (the halves of a search) need
+    uninterrupted data set yields from there. Two data sets that are read side by side (the halves of a search) need
     different seeds, or their batches show the same identities with the same augmentation.
 
     Args:
-        records: the training split.
-        labels: label of every record, `[records]`.
-        indices: the records to sample from, `[chosen]`; for example one half.
-        image_size: (height, width) in pixels.
-        sampling: P, K and the augmentation, which draws for every batch and is called with it.
+        images: the photographs.
+        indices: positions of the photographs to sample from, `[chosen]`, for example one half; None for all.
+        sampling: P, K and the augmentation.
         seed: not negative.
         start_epoch: first epoch.
         start_step: first step in it.
         epochs: the epoch to stop before.
-        cache: of the records and of this size, so that no image is decoded twice; it changes nothing in the batches.
-        shard: makes only these rows, in parts that follow one another; the values below are those of `WHOLE`.
+        shard: the rows to make, in parts that follow one another; the shapes below are those of `WHOLE`.
 
     Returns:
-        A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(len(indices), P * K)` less
-        start_step, with elements {"image": float32 `[P*K, height, width, 3]` in 0..255, "label": int32 `[P*K]`,
-        "index": int32 `[P*K]`}, grouped by identity; `index` is a position in `records`.
+        A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(chosen, P * K)` less start_step,
+        with elements {"image": float32 `[P*K, height, width, 3]` in 0..255, "label": int32 `[P*K]`, "index": int32
+        `[P*K]`}, grouped by identity; `index` is a position in the records.
 
     Raises:
-        UserError: a number is out of its range, or there are too few identities.
+        UserError: there are too few identities, or the devices cannot share the batches.
     """
-    image_size = transforms.check_image_size(image_size)
-    images = cache or ImageCache(records, image_size, limit=0)
-    if images.image_size != image_size:
-        raise UserError(f"Expected a cache of images of {image_size}, but got one of {images.image_size}.")
-    if not 0 <= start_epoch <= epochs:
-        raise UserError(f"Expected 0 <= start_epoch <= epochs, but got {start_epoch} and {epochs}. Correct them.")
-    labels, indices = np.asarray(labels, np.int32), np.asarray(indices, np.int32)
-    augmentation = sampling.augmentation
-    sampler = BalancedSampler(labels[indices], sampling.identities_per_batch, sampling.images_per_identity, seed)
-    all_labels = tf.constant(labels)
+    chosen = np.arange(len(images.labels)) if indices is None else np.asarray(indices)
+    sampler = BalancedSampler(images.labels[chosen], sampling.identities_per_batch, sampling.images_per_identity, seed)
     steps = range(start_epoch * sampler.steps_per_epoch + start_step, epochs * sampler.steps_per_epoch)
-    plans = _plans(sampler, indices, augmentation, image_size, steps, shard)
+    cache, augmentation, labels = images.cache, sampling.augmentation, tf.constant(images.labels)
+    plans = _plans(sampler, chosen.astype(np.int32), augmentation, cache.image_size, steps, shard)
 
     def batch(index: tf.Tensor, choices: tf.Tensor, image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = image if augmentation is None else augmentation(image, choices)
-        return {"image": image, "label": tf.gather(all_labels, index), "index": index}
+        return {"image": image, "label": tf.gather(labels, index), "index": index}
 
-    if images.keeps:
-        dataset = _map(plans, lambda index, choices: batch(index, choices, images.load(index)))
+    if cache.keeps:
+        dataset = _map(plans, lambda index, choices: batch(index, choices, cache.load(index)))
     else:
-        # One by one, so that all threads decode for the same batch.
-        read = _map(plans.unbatch(), lambda index, choices: (index, choices, images.read(index)), _READ_FILES)
+        # Image by image, so that all threads decode for the same batch.
+        read = _map(plans.unbatch(), lambda index, choices: (index, choices, cache.read(index)), _READ_FILES)
         dataset = _map(read.batch(shard.part(sampler.batch_size), drop_remainder=True), batch)
     return _finish(dataset.apply(tf.data.experimental.assert_cardinality(len(steps) * shard.devices)))
+
+
+def paired_batches(
+    images: TrainingImages, halves: Mapping[str, tuple[npt.ArrayLike, int]], **arguments: Any
+) -> tf.data.Dataset:
+    """Batches of several subsets side by side, as a search reads D_train and D_val.
+
+    Args:
+        images: the photographs.
+        halves: {name: (indices, seed)}, with different seeds.
+        **arguments: as in `balanced_batches`.
+
+    Returns:
+        A data set of {name: batch}.
+    """
+    parts = {
+        name: balanced_batches(images, indices=indices, seed=seed, **arguments)
+        for name, (indices, seed) in halves.items()
+    }
+    return tf.data.Dataset.zip(parts)
 
 
 def _plans(
@@ -174,23 +200,6 @@ def _map(dataset: tf.data.Dataset, function: Callable[..., Any], calls: int = tf
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
     """Spares AutoGraph, which would find no Python conditions and takes longer than tracing."""
     return tf.autograph.experimental.do_not_convert(function)
-
-
-def paired_batches(halves: Mapping[str, tuple[Sequence[int] | npt.NDArray, int]], **arguments: Any) -> tf.data.Dataset:
-    """Batches of several subsets side by side, as a search reads D_train and D_val.
-
-    Args:
-        halves: {name: (indices, seed)}; the seeds must differ, or the batches show the same identities with the same
-            augmentation.
-        **arguments: as in `balanced_batches`.
-
-    Returns:
-        A data set of {name: batch}.
-    """
-    parts = {
-        name: balanced_batches(indices=indices, seed=seed, **arguments) for name, (indices, seed) in halves.items()
-    }
-    return tf.data.Dataset.zip(parts)
 
 
 def ordered_batches(records: Sequence[Record], *, image_size: tuple[int, int], batch_size: int) -> tf.data.Dataset:

@@ -30,7 +30,7 @@ class BalancedSampler:
         seed: not negative. Samplers that run side by side over the same identities need different ones.
 
     Raises:
-        UserError: P or K is below 1, the seed is negative, or there are fewer than P identities.
+        UserError: there are fewer than P identities.
     """
 
     def __init__(
@@ -40,17 +40,12 @@ class BalancedSampler:
         images_per_identity: int,
         seed: int,
     ):
-        if identities_per_batch < 1 or images_per_identity < 1 or seed < 0:
-            raise UserError(
-                f"Expected identities_per_batch >= 1, images_per_identity >= 1 and seed >= 0, but got "
-                f"{identities_per_batch}, {images_per_identity} and {seed}. Correct them."
-            )
         labels = np.asarray(labels, np.int64)
         _, self._labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
         if len(counts) < identities_per_batch:
             raise UserError(
                 f"Expected at least identities_per_batch = {identities_per_batch} identities, but the images show "
-                f"{len(counts)}. Lower identities_per_batch or add identities.",
+                f"{len(counts)}. Lower settings.Sampling.identities_per_batch, or add photographs of more people.",
                 code="fit",
             )
         self._counts, self._starts = counts, np.cumsum(counts) - counts

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 
 from kdas_tf import genotype
-from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.pipeline import BatchShard, Dataset, paired_batches
+from kdas_tf.data.pipeline import BatchShard, Dataset, TrainingImages, paired_batches
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
@@ -159,21 +158,17 @@ def _make_supernet(identities: int, network: CellSettings, stabilizers: Stabiliz
 
 def _both_halves(job: Job, data: ReIDData, image_size: tuple[int, int], sampling: Sampling, epochs: int) -> BatchSource:
     """Batches of D_train and D_val side by side: the training photographs, split in half for each identity."""
-    labels, _ = relabel(data.train)
-    train, val = half_split(labels, job.seed)
-    cache = ImageCache(data.train, image_size, limit=job.image_cache_bytes)
+    images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes)
+    train, val = half_split(images.labels, job.seed)
 
     def make(epoch: int, step: int, shard: BatchShard) -> Dataset:
         return paired_batches(
+            images,
             {"train": (train, 2 * job.seed), "val": (val, 2 * job.seed + 1)},
-            records=data.train,
-            labels=labels,
-            image_size=image_size,
             sampling=sampling,
             start_epoch=epoch,
             start_step=step,
             epochs=epochs,
-            cache=cache,
             shard=shard,
         )
 

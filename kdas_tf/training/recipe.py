@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from kdas_tf.data.image_cache import ImageCache
-from kdas_tf.data.pipeline import WHOLE, BatchShard, balanced_batches, naming_damaged_images
-from kdas_tf.data.records import Record, ReIDData, relabel
+from kdas_tf.data.pipeline import WHOLE, BatchShard, TrainingImages, balanced_batches, naming_damaged_images
+from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.settings import Fitting, Job, Sampling
@@ -50,25 +49,20 @@ def balanced_source(
     job: Job, data: ReIDData, *, image_size: tuple[int, int], sampling: Sampling, epochs: int
 ) -> BatchSource:
     """P x K batches of all training photographs, as the teacher and the student see them."""
-    labels, _ = relabel(data.train)
-    cache = ImageCache(data.train, image_size, limit=job.image_cache_bytes)
+    images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes)
 
     def make(epoch: int, step: int, shard: BatchShard) -> tf.data.Dataset:
         return balanced_batches(
-            data.train,
-            labels,
-            range(len(labels)),
-            image_size=image_size,
+            images,
             sampling=sampling,
             seed=job.seed,
             start_epoch=epoch,
             start_step=step,
             epochs=epochs,
-            cache=cache,
             shard=shard,
         )
 
-    return BatchSource(make, steps_per_epoch(len(labels), sampling.batch_size), data.train)
+    return BatchSource(make, steps_per_epoch(len(data.train), sampling.batch_size), data.train)
 
 
 class Recipe:

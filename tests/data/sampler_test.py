@@ -70,20 +70,6 @@ def test_an_epoch_has_as_many_batches_as_its_images_fill(images, steps):
     assert BalancedSampler(np.arange(images) % 4, 4, 6, seed=0).steps_per_epoch == steps
 
 
-def test_indices_are_64_bit_integers():
-    assert BalancedSampler(LABELS, 3, 2, seed=0).batch(0, 0).dtype == np.int64
-
-
-@pytest.mark.parametrize(
-    ("labels", "p", "k", "seed", "message"),
-    [
-        ([0, 0, 1], 3, 2, 0, "identities_per_batch = 3 identities, but the images show 2"),
-        ([], 1, 1, 0, "the images show 0"),
-        ([0, 1], 0, 2, 0, "but got 0, 2 and 0"),
-        ([0, 1], 2, 0, 0, "but got 2, 0 and 0"),
-        ([0, 1], 2, 2, -1, "but got 2, 2 and -1"),
-    ],
-)
-def test_values_out_of_range_are_an_error(labels, p, k, seed, message):
-    with pytest.raises(UserError, match=message):
-        BalancedSampler(labels, p, k, seed)
+def test_fewer_identities_than_a_batch_needs_are_an_error():
+    with pytest.raises(UserError, match="identities_per_batch = 3 identities, but the images show 2"):
+        BalancedSampler([0, 0, 1], 3, 2, seed=0)
