@@ -1,6 +1,7 @@
 """Batches of images with one class each, for pre-training; every batch is a pure function of (seed, epoch, step)."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import tensorflow as tf
 from kdas_tf.data.classes import ClassData
 from kdas_tf.data.pipeline import WHOLE, BatchShard
 from kdas_tf.data.sampler import steps_per_epoch
-from kdas_tf.data.transforms import check_image_size, resize_antialiased
+from kdas_tf.data.transforms import check_image_size, decode_pixels, resize_antialiased
 from kdas_tf.errors import UserError
 
 # Separates these random numbers from those of the splits, the samplers and the other augmentation.
@@ -21,7 +22,7 @@ CENTRAL_SHARE = 224 / 256
 
 
 class EncodedImages(Protocol):
-    """Where images come from: files, or TFRecords."""
+    """A source of images: files, or TFRecords. Keys are cheap to make and to put in order; `read` reads an image."""
 
     @property
     def classes(self) -> Sequence[str]:
@@ -36,7 +37,7 @@ class EncodedImages(Protocol):
         """Number of images to judge by."""
 
     def training_keys(self, seed: tf.Tensor) -> tf.data.Dataset:
-        """Keys of all training images, in an order that depends on nothing but the seed, int64 `[2]`."""
+        """Keys of all training images, in an order that depends on the seed alone, int64 `[2]`."""
 
     def validation_keys(self) -> tf.data.Dataset:
         """Keys of all images to judge by, in a fixed order."""
@@ -46,11 +47,7 @@ class EncodedImages(Protocol):
 
 
 class ImageFiles:
-    """The images of class folders.
-
-    Args:
-        data: what the folders hold.
-    """
+    """The images of class folders."""
 
     def __init__(self, data: ClassData):
         self.classes = data.classes
@@ -76,7 +73,7 @@ class RandomResizedCrop:
 
     Args:
         area: least and greatest share of the image's area.
-        aspect: least and greatest change of the image's aspect, relative to the wanted one.
+        aspect: least and greatest change of the image's aspect, relative to the aspect of the result.
         flip: whether to mirror each image with a probability of one half.
 
     Raises:
@@ -88,11 +85,16 @@ class RandomResizedCrop:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.area[0] <= self.area[1] <= 1.0 or not 0.0 < self.aspect[0] <= self.aspect[1]:
-            raise UserError(
-                f"Expected area (least, greatest) in 0..1 and aspect (least, greatest) above 0, but got {self.area} "
-                f"and {self.aspect}. Correct them."
-            )
+        for name, greatest in (("area", 1.0), ("aspect", math.inf)):
+            value = getattr(self, name)
+            numbers = list(value) if isinstance(value, Sequence) else []
+            valid = len(numbers) == 2 and all(isinstance(number, int | float) for number in numbers)
+            if not (valid and 0.0 < numbers[0] <= numbers[1] <= greatest and numbers[1] < math.inf):
+                raise UserError(
+                    f"Expected class_batches.RandomResizedCrop.{name} (least, greatest) above 0"
+                    f"{' and at most 1' if name == 'area' else ''}, but got {value!r}. Correct it.",
+                    code="range",
+                )
 
     def __call__(self, image: tf.Tensor, image_size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
         """Cuts a part out of one image.
@@ -106,14 +108,14 @@ class RandomResizedCrop:
             Float32 `[height, width, 3]`, 0..255.
         """
         where, mirror = tf.unstack(tf.random.split(seed))
-        wanted = image_size[1] / image_size[0]
-        # Where ten tries find no part that fits, the op returns the whole image.
+        aspect = image_size[1] / image_size[0]
+        # If no part fits in ten tries, the operation returns the whole image.
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.shape(image),
             tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
             seed=where,
             min_object_covered=0.0,
-            aspect_ratio_range=(self.aspect[0] * wanted, self.aspect[1] * wanted),
+            aspect_ratio_range=(self.aspect[0] * aspect, self.aspect[1] * aspect),
             area_range=self.area,
             max_attempts=10,
         )
@@ -125,7 +127,7 @@ class RandomResizedCrop:
 
 
 def central_part(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """The largest part of the wanted aspect, less a border, resized: what "resize to 256, crop to 224" shows.
+    """The largest part of the aspect of the result, less a border, resized: what "resize to 256, crop to 224" shows.
 
     Args:
         image: uint8 `[any height, any width, 3]`.
@@ -134,10 +136,10 @@ def central_part(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     Returns:
         Float32 `[height, width, 3]`, 0..255.
     """
-    there = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = CENTRAL_SHARE * tf.reduce_min(there / image_size)
+    whole = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = CENTRAL_SHARE * tf.reduce_min(whole / image_size)
     part = tf.maximum(tf.round(scale * image_size), 1.0)
-    top, left = tf.unstack(tf.cast((there - part) / 2.0, tf.int32))
+    top, left = tf.unstack(tf.cast((whole - part) / 2.0, tf.int32))
     height, width = tf.unstack(tf.cast(part, tf.int32))
     return resize_antialiased(image[top : top + height, left : left + width], image_size)
 
@@ -156,12 +158,12 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Batches of augmented images for the epochs `start_epoch` .. `epochs` - 1, one after the other.
 
-    An epoch shows every image once, in random order; what does not fill a batch is left for another epoch. Fewer images
-    than a batch are repeated. A data set that starts at epoch e yields bit for bit what an uninterrupted one yields
-    from there.
+    An epoch shows every image once, in random order, without the images that do not fill a batch. Fewer images than a
+    batch are repeated. A data set that starts at epoch e yields bit for bit what an uninterrupted data set yields from
+    there.
 
     Args:
-        images: where they come from.
+        images: the source.
         image_size: (height, width) in pixels.
         batch_size: images in a batch.
         augmentation: called with every image, `image_size` and a seed.
@@ -169,31 +171,23 @@ def training_batches(
         start_epoch: first epoch.
         start_step: first step in it.
         epochs: the epoch to stop before.
-        shard: makes only these rows, in parts that follow one another; the values below are those of `WHOLE`.
+        shard: the rows to make, in parts that follow one another; the shapes below are those of `WHOLE`.
 
     Returns:
         A data set of known length with elements {"image": float32 `[batch, height, width, 3]` in 0..255, "label":
         int32 `[batch]`}.
-
-    Raises:
-        UserError: a number is out of its range.
     """
     image_size = check_image_size(image_size)
-    if batch_size < 1 or seed < 0 or not 0 <= start_epoch <= epochs:
-        raise UserError(
-            f"Expected batch_size >= 1, seed >= 0 and 0 <= start_epoch <= epochs, but got {batch_size}, {seed}, "
-            f"{start_epoch} and {epochs}. Correct them."
-        )
     steps = steps_per_epoch(images.train_images, batch_size)
 
     def keys_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        order, chance = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant([_STREAM, seed], tf.int64), epoch)))
+        order, of_places = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant([_STREAM, seed], tf.int64), epoch)))
         keys = images.training_keys(order).repeat().take(steps * batch_size)
-        return keys.enumerate().map(lambda place, key: (key, tf.random.fold_in(chance, place)))
+        return keys.enumerate().map(lambda place, key: (key, tf.random.fold_in(of_places, place)))
 
     def item(key: tf.Tensor, item_seed: tf.Tensor) -> dict[str, tf.Tensor]:
         content, label = images.read(key)
-        return {"image": augmentation(_decode(content), image_size, item_seed), "label": label}
+        return {"image": augmentation(decode_pixels(content), image_size, item_seed), "label": label}
 
     keys = tf.data.Dataset.range(start_epoch, epochs).flat_map(keys_of).skip(start_step * batch_size)
     return _batches(keys, item, (epochs - start_epoch) * steps - start_step, batch_size, shard)
@@ -207,10 +201,10 @@ def validation_batches(
     The last batch is filled up with an image of weight 0, so that all batches have the same shape on all devices.
 
     Args:
-        images: where they come from.
+        images: the source.
         image_size: (height, width) in pixels.
         batch_size: images in a batch.
-        shard: makes only these rows, in parts that follow one another.
+        shard: the rows to make, in parts that follow one another.
 
     Returns:
         A data set of {"image", "label", "weight": float32 `[batch]`, 1 or 0}.
@@ -223,7 +217,7 @@ def validation_batches(
     def item(place: tf.Tensor, key: tf.Tensor) -> dict[str, tf.Tensor]:
         content, label = images.read(key)
         weight = tf.cast(place < images.val_images, tf.float32)
-        return {"image": central_part(_decode(content), image_size), "label": label, "weight": weight}
+        return {"image": central_part(decode_pixels(content), image_size), "label": label, "weight": weight}
 
     return _batches(filled.enumerate(), item, steps, batch_size, shard)
 
@@ -231,7 +225,7 @@ def validation_batches(
 def _batches(
     keys: tf.data.Dataset, item: Callable[..., Any], steps: int, batch_size: int, shard: BatchShard
 ) -> tf.data.Dataset:
-    """Batches of the items of a data set, or a share of each; keys are cheap, items are not."""
+    """Batches of the items that keys stand for, or a shard of each batch, for which no other item is made."""
     rows, part = shard.rows(batch_size), shard.part(batch_size)
     if shard.workers > 1:
         whole = keys.batch(batch_size, drop_remainder=True)
@@ -239,9 +233,3 @@ def _batches(
     dataset = keys.map(item, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(part, drop_remainder=True)
     return dataset.apply(tf.data.experimental.assert_cardinality(steps * shard.devices)).prefetch(tf.data.AUTOTUNE)
-
-
-def _decode(content: tf.Tensor) -> tf.Tensor:
-    """Uint8 `[height, width, 3]`; grey images become RGB, an alpha channel is dropped."""
-    image = tf.io.decode_image(content, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])

@@ -3,23 +3,20 @@
 import collections
 import dataclasses
 import hashlib
-import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kdas_tf import files
 from kdas_tf.data import counts, layouts, verify
-from kdas_tf.data.records import Record
+from kdas_tf.data.records import DAMAGED_INDEX, MAX_INDEX_BYTES, Record
 from kdas_tf.errors import UserError
 
 TRAIN, VAL = "train", "val"
 
 # Names of splits: beside a folder of this kind, `train` is a split, too, and no class.
 _SPLITS = {TRAIN, VAL, "test"}
-# The pool of verify.damage_of takes all its paths at once.
-_CHECKED_AT_ONCE = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +27,7 @@ class ClassData:
         name: name of the data set, for people.
         classes: names of the classes, in the order of their numbers.
         train: images to learn from; `identity` is the number of the class from 0 on, `camera` is 0.
-        val: images to judge by, likewise.
+        val: images to judge by, of the same form.
         skipped: (path, reason) of every file that was left out.
     """
 
@@ -39,6 +36,14 @@ class ClassData:
     train: tuple[Record, ...]
     val: tuple[Record, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+
+
+def check_held_out(held_out: float) -> None:
+    """Raises UserError unless a share of the images leaves some to learn from and some to judge by."""
+    if not 0.0 < held_out < 1.0:
+        raise UserError(
+            f"Expected pretrain.run.held_out between 0 and 1, but got {held_out}. Correct it.", code="range"
+        )
 
 
 def read(root: str | os.PathLike, *, held_out: float = 0.1) -> ClassData:
@@ -57,12 +62,14 @@ def read(root: str | os.PathLike, *, held_out: float = 0.1) -> ClassData:
     Raises:
         UserError: there are no class folders, only one, an empty one, or one in `val` that is not in `train`.
     """
-    if not 0.0 < held_out < 1.0:
-        raise UserError(f"Expected held_out between 0 and 1, but got {held_out}. Correct it.", code="range")
+    check_held_out(held_out)
     folder = layouts.existing_folder(root)
     hint = layouts.look_alike(folder)
     if hint:
-        raise UserError(f"Pre-training takes a folder of class folders, such as ImageNet, and {folder} is none. {hint}")
+        raise UserError(
+            f"Pre-training takes a folder of class folders, such as ImageNet, and {folder} is none. {hint}",
+            code="content",
+        )
     train_folder = folder / TRAIN if _has_splits(folder) else folder
     names = _names_by_class(train_folder)
     if len(names) < 2:
@@ -80,44 +87,30 @@ def read(root: str | os.PathLike, *, held_out: float = 0.1) -> ClassData:
     val = _records(train_folder, classes, {name: sorted(chosen) for name, chosen in held.items()})
     if not val:
         raise UserError(
-            f"Expected a class of two or more images in {train_folder}, one of them to judge by, but each has one."
+            f"Expected a class of two or more images in {train_folder}, one of them to judge by, but each has one.",
+            code="content",
         )
     return ClassData(folder.name, classes, _records(train_folder, classes, kept), val)
 
 
-def drop_damaged(
-    data: ClassData, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
-) -> ClassData:
-    """Opens and decodes every image; what fails moves to `skipped` with a reason that begins with 'damaged: '.
-
-    Args:
-        data: the data set.
-        workers: number of threads; by default, twice the number of processors.
-        progress: called with (images done, images in all) after every image.
+def drop_damaged(data: ClassData, *, progress: verify.Progress | None = None) -> ClassData:
+    """Opens and decodes every image; a damaged image moves to `skipped`, as in `verify.drop_damaged`.
 
     Raises:
         UserError: every training image of a class is damaged, or every image to judge by.
     """
-    paths = [record.path for record in (*data.train, *data.val)]
-    damages: dict[str, str] = {}
-    parts = (paths[first : first + _CHECKED_AT_ONCE] for first in range(0, len(paths), _CHECKED_AT_ONCE))
-    found = itertools.chain.from_iterable(verify.damage_of(part, workers=workers) for part in parts)
-    for done, (path, damage) in enumerate(zip(paths, found, strict=True), start=1):
-        if damage:
-            damages[path] = damage
-        if progress:
-            progress(done, len(paths))
+    damages = verify.damages_of([record.path for record in (*data.train, *data.val)], progress)
     train, val = (tuple(r for r in split if r.path not in damages) for split in (data.train, data.val))
-    left = {record.identity for record in train}
-    lost = next((record for record in data.train if record.identity not in left), None)
+    readable = {record.identity for record in train}
+    lost = next((record for record in data.train if record.identity not in readable), None)
     if lost is not None or not val:
         first, group = (data.val[0], "to judge by") if lost is None else (lost, f"of {data.classes[lost.identity]}")
         raise UserError(
             f"Expected images {group} in {data.name}, but every one is damaged; the first, {first.path}: "
-            f"{damages[first.path]}. Get them again, or take the folder out."
+            f"{damages[first.path]}. Get them again, or take the folder out.",
+            code="damaged",
         )
-    skipped = tuple((path, f"damaged: {damage}") for path, damage in damages.items())
-    return dataclasses.replace(data, train=train, val=val, skipped=data.skipped + skipped)
+    return dataclasses.replace(data, train=train, val=val, skipped=data.skipped + verify.skipped(damages))
 
 
 def describe(data: ClassData) -> str:
@@ -140,27 +133,29 @@ def load(path: str | os.PathLike) -> ClassData:
         UserError: the file is missing or is not such an index.
     """
     try:
-        content = files.read_json(path, max_bytes=1_000_000_000)
+        content = files.read_json(path, max_bytes=MAX_INDEX_BYTES)
         classes = tuple(map(str, content["classes"]))
         number = {name: label for label, name in enumerate(classes)}
         train, val = (
             tuple(
                 Record(os.path.join(folder, name), number[os.path.basename(folder)], camera=0)
-                for folder, names in dict(content[split]).items()
-                for name in names
+                for folder in content[split]
+                for name in content[split][folder]
             )
             for split in (TRAIN, VAL)
         )
         skipped = tuple((str(file), str(reason)) for file, reason in content["skipped"])
         return ClassData(str(content["name"]), classes, train, val, skipped)
-    except files.DAMAGE as error:
+    except DAMAGED_INDEX as error:
         raise UserError(
             f"Expected the index of a folder of class folders in {path}, but it cannot be read "
-            f"({type(error).__name__}: {error}). Delete that file and run the stage again."
+            f"({type(error).__name__}: {error}). Delete that file and run the stage again.",
+            code="damaged",
         ) from error
 
 
 def _has_splits(folder: Path) -> bool:
+    """Whether the folder `train` is a split and not a class of that name."""
     if not (folder / TRAIN).is_dir():
         return False
     return bool(layouts.subfolders(folder / TRAIN)) or {path.name for path in layouts.subfolders(folder)} <= _SPLITS
@@ -183,7 +178,8 @@ def _names_by_class(folder: Path) -> dict[str, list[str]]:
         inside = f", only the folder {nested[0].name}, and folders in class folders are not read" if nested else ""
         raise UserError(
             f"Expected images in every class folder of {folder}, but {len(empty)} of {len(names)} have none; "
-            f"{empty[0]} holds no image{inside}. Take empty folders out, or add images."
+            f"{empty[0]} holds no image{inside}. Take empty folders out, or add images.",
+            code="content",
         )
     return names
 
@@ -194,7 +190,8 @@ def _val_names(folder: Path, classes: Sequence[str]) -> dict[str, list[str]]:
     if unknown:
         raise UserError(
             f"Expected the classes of {folder} to be those of {folder.parent / TRAIN}, but {layouts.some_of(unknown)} "
-            f"{'is' if len(unknown) == 1 else 'are'} only in {VAL}. Name the folders alike."
+            f"{'is' if len(unknown) == 1 else 'are'} only in {VAL}. Name the folders alike.",
+            code="fit",
         )
     missing = [name for name in classes if name not in names]
     if missing:
@@ -203,11 +200,13 @@ def _val_names(folder: Path, classes: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _held_out(class_name: str, names: Sequence[str], share: float) -> set[str]:
-    def chance(name: str) -> bytes:
+    """A share of the images of a class, in the order of hashes of their names."""
+
+    def hashed(name: str) -> bytes:
         return hashlib.sha256(os.fsencode(f"{class_name}/{name}")).digest()
 
     number = min(max(1, round(share * len(names))), len(names) - 1)
-    return set(sorted(names, key=chance)[:number])
+    return set(sorted(names, key=hashed)[:number])
 
 
 def _records(folder: Path, classes: Sequence[str], names: dict[str, list[str]]) -> tuple[Record, ...]:
@@ -219,8 +218,8 @@ def _records(folder: Path, classes: Sequence[str], names: dict[str, list[str]]) 
 
 
 def _by_folder(records: Iterable[Record]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = collections.defaultdict(list)
+    names: dict[str, list[str]] = collections.defaultdict(list)
     for record in records:
         folder, name = os.path.split(record.path)
-        found[folder].append(name)
-    return dict(found)
+        names[folder].append(name)
+    return dict(names)

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from kdas_tf.data.verify import MAX_PIXELS
 from kdas_tf.errors import UserError
+from kdas_tf.formats import MAX_PIXELS
 
 NO_IMAGE = "missing: the split file names it, but cuhk-03.mat has no such image"
 

@@ -112,7 +112,8 @@ def _read_distractors(distractors: str) -> tuple[tuple[Record, ...], Skipped]:
         came = f"{len(entries)} entries ({layouts.some_of(entries)})" if entries else "an empty folder"
         raise UserError(
             f"Expected images in the folder of distractors {folder}, but found {came}. "
-            "Correct market1501.read.distractors."
+            "Correct market1501.read.distractors.",
+            code="content",
         )
     skipped = tuple((path, NOT_A_FILE) for path, is_file in files.items() if not is_file)
     return tuple(Record(path, identity=0, camera=0) for path, is_file in files.items() if is_file), skipped

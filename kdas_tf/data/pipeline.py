@@ -50,7 +50,8 @@ class BatchShard(NamedTuple):
         if rest or not part:
             raise UserError(
                 f"Expected batches that {self.workers * self.devices} devices can share equally, got {batch_size} "
-                "images. Change the size of the batch, or use fewer devices (--num_devices)."
+                "images. Change the size of the batch, or use fewer devices (--num_devices).",
+                code="fit",
             )
         return part
 
@@ -246,14 +247,14 @@ def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        paths = [record.path for record in records]
-        damaged = [(path, damage) for path, damage in zip(paths, verify.damage_of(paths), strict=True) if damage]
-        if not damaged:
+        damages = verify.damages_of([record.path for record in records])
+        if not damages:
             raise
+        path, damage = next(iter(damages.items()))
         raise UserError(
-            f"Expected {len(paths)} readable images, as when they were verified, but {len(damaged)} no longer are; the "
-            f"first, {damaged[0][0]}: {damaged[0][1]}. Restore them; or, to leave them out, delete the folders of the "
-            "stages and run them again.",
+            f"Expected {len(records)} readable images, as when they were verified, but {len(damages)} no longer are; "
+            f"the first, {path}: {damage}. Restore them; or, to leave them out, delete the folders of the stages and "
+            "run them again.",
             code="damaged",
         ) from error
 

@@ -3,10 +3,15 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from operator import index
 from pathlib import Path
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
+
+MAX_INDEX_BYTES = 1_000_000_000
+DAMAGED_INDEX = (OSError, ValueError, LookupError, TypeError)
+"""What reading an index raises that is damaged, or JSON of another kind."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +71,14 @@ def load(path: str | os.PathLike) -> ReIDData:
         UserError: the file is missing or is not such an index.
     """
     try:
-        content = files.read_json(path, max_bytes=1_000_000_000)
+        content = files.read_json(path, max_bytes=MAX_INDEX_BYTES)
         splits = {
-            split: tuple(Record(str(r["path"]), int(r["identity"]), int(r["camera"])) for r in content[split])
-            for split in ("train", "query", "gallery")
+            split: tuple(Record(str(each["path"]), index(each["identity"]), index(each["camera"])) for each in records)
+            for split, records in ((split, content[split]) for split in ("train", "query", "gallery"))
         }
         skipped = tuple((str(file), str(reason)) for file, reason in content["skipped"])
         return ReIDData(str(content["name"]), **splits, skipped=skipped)
-    except files.DAMAGE as error:
+    except DAMAGED_INDEX as error:
         raise UserError(
             f"Expected the index of a data set in {path}, which the data stage writes, but it cannot be read "
             f"({type(error).__name__}: {error}). Delete the folder {Path(path).parent} and run the data stage again.",

@@ -1,7 +1,7 @@
 """Decodes photographs and augments them; every random choice is a pure function of a seed."""
 
 import dataclasses
-import operator
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from kdas_tf.data import chance
 from kdas_tf.errors import UserError
-
-# Mean pixel of ImageNet, 0..255: torchvision's (0.485, 0.456, 0.406).
-MEAN_PIXEL = (123.675, 116.28, 103.53)
+from kdas_tf.formats import IMAGENET_MEAN
 
 # Zhong et al. 2020, "Random Erasing Data Augmentation", algorithm 1, with the values of Luo et al. 2019, "Bag of
 # Tricks", section 3.2: share of the area, and height / width, of the erased rectangle.
@@ -20,6 +18,12 @@ ERASING_AREA = (0.02, 0.4)
 ERASING_ASPECT = (0.3, 1 / 0.3)
 # The paper tries until a rectangle fits. For an image of 3:1 one try in eight does not fit; sixteen all but never.
 _ERASING_TRIES = 16
+
+
+def decode_pixels(content: tf.Tensor) -> tf.Tensor:
+    """Decodes a file to uint8 `[height, width, 3]`; grey images become RGB, an alpha channel is dropped."""
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3])
 
 
 def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
@@ -34,14 +38,12 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     Returns:
         Float32 `[height, width, 3]`, 0..255.
     """
-    size = check_image_size(image_size)
-    image = tf.io.decode_image(content, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
+    size, image = check_image_size(image_size), decode_pixels(content)
     # Antialiasing changes nothing where an image does not shrink, and takes longer than decoding.
     return tf.cond(
         tf.reduce_any(tf.shape(image)[:2] > size),
         lambda: resize_antialiased(image, size),
-        # Whole numbers give the same result, in twice the time.
+        # As float32, because uint8 takes twice as long, with the same result.
         lambda: tf.image.resize(tf.cast(image, tf.float32), size),
     )
 
@@ -49,9 +51,8 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 def resize_antialiased(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     """Bit for bit `tf.image.resize(image, image_size, antialias=True)`, within 0..255, in less time.
 
-    That function hands the rows and the columns of a single image to other threads, which takes longer than the work.
-    Here columns are resized as one row of an image with many channels, and rows as a batch of images of one row, which
-    it does at once.
+    `tf.image.resize` hands rows and columns of a single image to other threads, which takes longer than the work. Here
+    columns are resized as one row of an image with many channels, and rows as a batch of images of one row each.
 
     Args:
         image: `[any height, any width, 3]`, 0..255.
@@ -82,22 +83,14 @@ def load(path: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 
 
 def check_image_size(image_size: tuple[int, int]) -> tuple[int, int]:
-    """Returns (height, width) as two ints.
-
-    Raises:
-        UserError: they are not two numbers of at least 1.
-    """
-    try:
-        height, width = (operator.index(side) for side in image_size)
-        valid = height >= 1 and width >= 1
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
+    """Returns (height, width) as a tuple; raises UserError unless they are two whole numbers of at least 1."""
+    sides = tuple(image_size) if isinstance(image_size, Sequence) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
         raise UserError(
             f"Expected image_size = (height, width) in whole pixels, such as (384, 128), but got {image_size!r}. "
             f"Correct it."
         )
-    return height, width
+    return sides[0], sides[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,16 +120,18 @@ class Augmentation:
     erasing_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.padding < 0 or int(self.padding) != self.padding:
+        if not isinstance(self.padding, int) or self.padding < 0:
             raise UserError(
-                f"Expected padding in whole pixels, at least 0, but got {self.padding}. Correct it.", code="range"
+                f"Expected padding in whole pixels, at least 0, but got {self.padding!r}. Correct it.", code="range"
             )
         if self.padding_fill not in ("zero", "mean"):
             raise UserError(
                 f"Expected padding_fill 'zero' or 'mean', but got {self.padding_fill!r}. Choose one of them."
             )
         if not 0.0 <= self.erasing_probability <= 1.0:
-            raise UserError(f"Expected erasing_probability in 0..1, but got {self.erasing_probability}. Correct it.")
+            raise UserError(
+                f"Expected erasing_probability in 0..1, but got {self.erasing_probability}. Correct it.", code="range"
+            )
 
     def draw(self, seeds: npt.ArrayLike, image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
         """Draws what happens to each image.
@@ -180,22 +175,20 @@ class Augmentation:
             Images of the same shape.
         """
         if self.flip or self.padding:
-            mean = (
-                np.tile(np.array(MEAN_PIXEL, np.float32), (images.shape[2], 1)) if self.padding_fill == "mean" else None
-            )
-            images = images if mean is None else images - mean
-            # One pass over the pixels, where mirroring, padding and cropping would be one each. Outside of the image
-            # it fills in 0.
+            # One pass over the pixels mirrors, pads and crops; it fills in 0 outside of the image.
+            mean = np.tile(np.array(IMAGENET_MEAN, np.float32), (images.shape[2], 1))
+            fill = mean if self.padding_fill == "mean" else None
+            images = images if fill is None else images - fill
             places = tf.range(tf.shape(images)[0])
             images = tf.image.crop_and_resize(images, choices[:, :4], places, images.shape[1:3], method="nearest")
-            images = images if mean is None else images + mean
+            images = images if fill is None else images + fill
         return _erase(images, choices[:, 4:]) if self.erasing_probability else images
 
 
 def _windows(mirrored: npt.NDArray, offset: npt.NDArray, image_size: tuple[int, int]) -> npt.NDArray:
-    """The windows of `tf.image.crop_and_resize` that are an offset away from the image, which is then mirrored.
+    """Windows for `tf.image.crop_and_resize`: the image moved by an offset in pixels, then mirrored.
 
-    The operation rounds to the nearest pixel, but takes what is before the centre of the first pixel for outside. So
+    The operation rounds to the nearest pixel, but a place before the centre of the first pixel is outside for it. So
     the windows lie a quarter of a pixel nearer to the image, and rounding of floating-point numbers changes nothing.
     """
     sides = np.maximum(np.array(image_size, np.float32) - 1, 1)
@@ -205,10 +198,10 @@ def _windows(mirrored: npt.NDArray, offset: npt.NDArray, image_size: tuple[int, 
 
 
 def _rectangles(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
-    """Of several random rectangles the first that fits; an empty one if none does.
+    """The first rectangle that fits into an image of height x width pixels, or an empty rectangle.
 
     Args:
-        boxes: random numbers `[n, 4, tries]`.
+        boxes: random numbers for area, aspect, top and left of each try, `[n, 4, tries]`.
         height: of the images in pixels.
         width: of the images in pixels.
 
@@ -239,4 +232,4 @@ def _erase(images: tf.Tensor, rectangles: tf.Tensor) -> tf.Tensor:
     inside = is_row[:, :, tf.newaxis] & is_column[:, tf.newaxis]
     # Rows of numbers instead of pixels of three: broadcasting along so short an axis takes five times as long.
     numbers = tf.reshape(images, [-1, height, width * channels])
-    return tf.reshape(tf.where(inside, np.tile(np.array(MEAN_PIXEL, np.float32), width), numbers), tf.shape(images))
+    return tf.reshape(tf.where(inside, np.tile(np.array(IMAGENET_MEAN, np.float32), width), numbers), tf.shape(images))

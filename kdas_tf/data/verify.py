@@ -4,100 +4,84 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
+from kdas_tf.formats import MAX_PIXELS
 
-# A photograph of one person has a few thousand pixels; whatever exceeds this is a mistake or an attack on memory.
-MAX_PIXELS = 50_000_000
 SINGLE_IMAGE = "single image: its identity has no other one to form a pair with"
 
 # What transforms.decode reads, too. Pillow and TensorFlow reject the same truncated JPEGs (measured).
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF")
+# A pool keeps an object for each path that waits; ImageNet has more than a million.
+_WAITING = 4096
+
+Progress = Callable[[int, int], None]
+"""Called with (done, in all) after every item of a long work."""
 
 
-def drop_damaged(
-    data: ReIDData, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
-) -> ReIDData:
-    """Opens and decodes every image; what fails moves to `skipped` with a reason that begins with 'damaged: '.
+def damages_of(paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:
+    """Opens and decodes every image; returns {path: what is wrong with it} of the damaged ones."""
+    damages: dict[str, str] = {}
+    with concurrent.futures.ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+        for first in range(0, len(paths), _WAITING):
+            part = paths[first : first + _WAITING]
+            for done, (path, damage) in enumerate(zip(part, pool.map(_damage, part), strict=True), start=first + 1):
+                if damage:
+                    damages[path] = damage
+                if progress:
+                    progress(done, len(paths))
+    return damages
 
-    Args:
-        data: the data set.
-        workers: number of threads; by default, twice the number of processors.
-        progress: called with (images done, images in all) after every image.
+
+def drop_damaged(data: ReIDData, *, progress: Progress | None = None) -> ReIDData:
+    """Opens and decodes every image; a damaged image moves to `skipped` with a reason that begins with 'damaged: '.
 
     Raises:
         UserError: every image of a split is damaged.
     """
-    paths = [record.path for record in (*data.train, *data.query, *data.gallery)]
-    damages: dict[str, str] = {}
-    for done, (path, damage) in enumerate(zip(paths, damage_of(paths, workers=workers), strict=True), start=1):
-        if damage:
-            damages[path] = damage
-        if progress:
-            progress(done, len(paths))
-
-    def good(split: str, records: tuple[Record, ...]) -> tuple[Record, ...]:
-        kept = tuple(record for record in records if record.path not in damages)
-        if records and not kept:
+    splits: dict[str, Any] = {"train": data.train, "query": data.query, "gallery": data.gallery}
+    damages = damages_of([record.path for records in splits.values() for record in records], progress)
+    for split, records in splits.items():
+        splits[split] = tuple(record for record in records if record.path not in damages)
+        if records and not splits[split]:
             raise UserError(
                 f"Expected images in the {split} split of {data.name}, but every one of its {len(records)} is damaged; "
                 f"the first, {records[0].path}: {damages[records[0].path]}. Get the data set again.",
                 code="damaged",
             )
-        return kept
-
-    return dataclasses.replace(
-        data,
-        train=good("train", data.train),
-        query=good("query", data.query),
-        gallery=good("gallery", data.gallery),
-        skipped=data.skipped + tuple((path, f"damaged: {damage}") for path, damage in damages.items()),
-    )
+    return dataclasses.replace(data, **splits, skipped=data.skipped + skipped(damages))
 
 
-def damage_of(paths: Sequence[str], *, workers: int | None = None) -> Iterator[str | None]:
-    """Yields what is wrong with each image, in order; None for a good one."""
-    workers = workers or 2 * (os.cpu_count() or 1)
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(_damage, paths)
+def skipped(damages: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Damages as the (path, reason) of files that are left out."""
+    return tuple((path, f"damaged: {damage}") for path, damage in damages.items())
 
 
-def keep_trainable(
-    records: Sequence[Record], *, identities_per_batch: int
-) -> tuple[tuple[Record, ...], tuple[tuple[str, str], ...]]:
+def keep_trainable(records: Sequence[Record]) -> tuple[tuple[Record, ...], tuple[tuple[str, str], ...]]:
     """Leaves out identities with a single image: they form no positive pair and cannot be split in half.
 
-    Args:
-        records: the training split.
-        identities_per_batch: P of the P x K batches; so many identities have to remain.
-
     Returns:
-        (records, skipped): what is kept, in the same order, and (path, reason) of what is not.
+        (records, skipped): the records that stay, in the same order, and (path, reason) of the others.
 
     Raises:
-        UserError: fewer than `identities_per_batch` identities remain.
+        UserError: fewer than two identities remain.
     """
     images = collections.Counter(record.identity for record in records)
     kept = tuple(record for record in records if images[record.identity] > 1)
-    skipped = tuple((record.path, SINGLE_IMAGE) for record in records if images[record.identity] == 1)
-    identities = sum(count > 1 for count in images.values())
-    if not identities:
+    singles = tuple((record.path, SINGLE_IMAGE) for record in records if images[record.identity] == 1)
+    identities = len(images) - len(singles)
+    if identities < 2:
         raise UserError(
-            f"Expected identities with two or more training images, but there are none among {len(images)} identities. "
-            f"Add images: nothing can be learned from one image per person."
-        )
-    if identities < identities_per_batch:
-        raise UserError(
-            f"Expected at least identities_per_batch = {identities_per_batch} identities with two or more training "
-            f"images, but there are {identities} (and {len(skipped)} with one image). Lower identities_per_batch to "
-            f"{identities} or less, or add images.",
+            f"Expected two or more people with two or more training images each, but there are {identities} (and "
+            f"{len(singles)} with one image): the network learns to tell people apart. Add images.",
             code="fit",
         )
-    return kept, skipped
+    return kept, singles
 
 
 def _damage(path: str) -> str | None:
@@ -113,8 +97,7 @@ def _damage(path: str) -> str | None:
         return "not an image in one of the formats " + ", ".join(_FORMATS)
     except OSError as error:
         return error.strerror or str(error)
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise many kinds (SyntaxError, ValueError, zlib.error, struct.error).
+    # Pillow's decoders raise many kinds (SyntaxError, ValueError, zlib.error, struct.error).
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

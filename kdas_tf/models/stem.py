@@ -7,9 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Mean and standard deviation of ImageNet's RGB values in 0..255 (torchvision's, times 255)."""
+from kdas_tf.formats import IMAGENET_MEAN, IMAGENET_STD
 
 
 def normalize(images):

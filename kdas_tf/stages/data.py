@@ -66,7 +66,7 @@ def run(
             f"Expected photographs to learn from in {data.name}, but it only has some to evaluate on. Judge a network "
             "on it with --gin_file=gin/evaluate.gin and --model."
         )
-    kept, skipped = verify.keep_trainable(data.train, identities_per_batch=2)
+    kept, skipped = verify.keep_trainable(data.train)
     name = root.name if data_dir is not None else "embedded people"
     data = ReIDData(name, tuple(kept), data.query, data.gallery, (*data.skipped, *skipped))
     print(describe(data), flush=True)

@@ -35,7 +35,7 @@ INDEX = "images.json"
 SOURCES = ("folder", "tfds")
 
 
-def check(*, source: str, batch_size: int, architecture: str | None, **_: Any) -> None:
+def check(*, source: str, batch_size: int, held_out: float, architecture: str | None, **_: Any) -> None:
     """Refuses arguments that cannot work."""
     if source not in SOURCES:
         raise UserError(
@@ -43,6 +43,7 @@ def check(*, source: str, batch_size: int, architecture: str | None, **_: Any) -
         )
     if batch_size < 1:
         raise UserError(f"Expected pretrain.run.batch_size of at least 1, got {batch_size}.", code="range")
+    classes.check_held_out(held_out)
     if architecture is not None:
         baselines.check(architecture)
 
@@ -114,7 +115,7 @@ def run(
         augmentation: of the training images.
     """
     recipe = Recipe("pretrain", job, fitting)
-    check(source=source, batch_size=batch_size, architecture=architecture)
+    check(source=source, batch_size=batch_size, held_out=held_out, architecture=architecture)
     folder, image_size = job.workdir / "pretrain", network.image_size
     images, data = _open(folder, data_dir, source, tfds_name, held_out)
     shape: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size}

@@ -121,7 +121,7 @@ def readable(tmp_path, write_image):
 
 def test_damaged_images_are_left_out_with_a_reason(readable, monkeypatch):
     root, data = readable
-    monkeypatch.setattr(classes, "_CHECKED_AT_ONCE", 5)  # three parts
+    monkeypatch.setattr(verify, "_WAITING", 5)  # three parts
     (root / "train/cat/1.jpg").write_bytes(b"")
     (root / "val/dog/0.jpg").write_text("no image")
     calls = []

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -54,7 +56,6 @@ def test_progress_is_told_after_every_image(make_records):
     calls = []
     verify.drop_damaged(
         ReIDData("tiny", train=tuple(records[:2]), query=(records[2],)),
-        workers=1,
         progress=lambda done, total: calls.append((done, total)),
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
@@ -68,19 +69,12 @@ def test_a_split_whose_images_are_all_damaged_is_an_error(make_records):
 
 def test_identities_with_a_single_image_are_not_trained_on():
     records = [Record("a", 5, 1), Record("b", 7, 1), Record("c", 5, 2), Record("d", 9, 1), Record("e", 9, 1)]
-    kept, skipped = verify.keep_trainable(records, identities_per_batch=2)
+    kept, skipped = verify.keep_trainable(records)
     assert [r.path for r in kept] == ["a", "c", "d", "e"]
     assert skipped == (("b", verify.SINGLE_IMAGE),)
 
 
-def test_too_few_identities_for_a_batch_are_an_error_with_both_numbers():
-    records = [Record(str(number), number // 2, 1) for number in range(7)]
-    with pytest.raises(
-        UserError, match=r"identities_per_batch = 4.*there are 3 \(and 1 with one image\).*to 3 or less"
-    ):
-        verify.keep_trainable(records, identities_per_batch=4)
-
-
-def test_one_image_per_person_everywhere_is_an_error():
-    with pytest.raises(UserError, match="none among 2 identities"):
-        verify.keep_trainable([Record("a", 1, 1), Record("b", 2, 1)], identities_per_batch=1)
+@pytest.mark.parametrize(("identities", "found"), [([1, 2], "0 (and 2 with"), ([1, 1, 2], "1 (and 1 with")])
+def test_fewer_than_two_people_with_two_images_are_an_error(identities, found):
+    with pytest.raises(UserError, match=rf"two or more training images each, but there are {re.escape(found)}"):
+        verify.keep_trainable([Record(str(number), identity, 1) for number, identity in enumerate(identities)])

@@ -94,7 +94,7 @@ def test_a_run_that_is_stopped_and_continued_equals_one_that_never_was(tmp_path,
     with small.stopped_after_the_first_epoch(parts):
         run(parts, data, epochs=3)
     assert not (parts / "pretrain" / pretrain.RESULT).exists()
-    monkeypatch.setattr(verify, "damage_of", None)  # images are checked once, not again when a run continues
+    monkeypatch.setattr(verify, "damages_of", None)  # images are checked once, not again when a run continues
     run(parts, data, epochs=3)
 
     for name in ("pretrain/pretrain.json", "pretrain/images.json", "pretrain/best/best.json", "metrics.jsonl"):
@@ -127,7 +127,7 @@ def test_a_run_that_was_stopped_after_its_last_epoch_only_writes_its_result(tmp_
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_before_images_are_checked(tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setattr(verify, "damage_of", None)
+    monkeypatch.setattr(verify, "damages_of", None)
     data = make_images(tmp_path / "colours", images=2)
     with pytest.raises(UserError, match=message) as caught:
         run(tmp_path / "run", data, **arguments)
