@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdas_tf import files
 from kdas_tf.data import counts, layouts, verify
-from kdas_tf.data.records import DAMAGED_INDEX, MAX_INDEX_BYTES, Record
+from kdas_tf.data.records import DAMAGED_INDEX, MAX_INDEX_BYTES, Progress, Record
 from kdas_tf.errors import UserError
 
 TRAIN, VAL = "train", "val"
@@ -93,7 +93,7 @@ def read(root: str | os.PathLike, *, held_out: float = 0.1) -> ClassData:
     return ClassData(folder.name, classes, _records(train_folder, classes, kept), val)
 
 
-def drop_damaged(data: ClassData, *, progress: verify.Progress | None = None) -> ClassData:
+def drop_damaged(data: ClassData, *, progress: Progress | None = None) -> ClassData:
     """Opens and decodes every image; a damaged image moves to `skipped`, as in `verify.drop_damaged`.
 
     Raises:

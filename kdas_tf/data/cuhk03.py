@@ -2,15 +2,15 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import scipy.io
 
 from kdas_tf.data import counts, cuhk03_images, layouts
-from kdas_tf.data.records import Record, ReIDData
+from kdas_tf.data.records import Progress, Record, ReIDData
 from kdas_tf.errors import UserError
 
 MISSING = "missing: the split file names it, but there is no such file"
@@ -42,22 +42,22 @@ def read(
     boxes: Literal["labeled", "detected"] = "labeled",
     extract_to: str | None = None,
     extract: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ReIDData:
     """Reads the images that `cuhk03_new_protocol_config_labeled.mat` (or `_detected`) names.
 
-    The images are the files of the folder `images_labeled` (or `images_detected`). Those that are not there yet are
-    taken out of `cuhk-03.mat` once, without loading it whole. Identities and cameras are those of the split file: one
+    The images are the files of the folder `images_labeled` (or `images_detected`). Images that it lacks are taken out
+    of `cuhk-03.mat` once, without loading that file whole. Identities and cameras come from the split file: one
     identity for each of the 1,467 people, cameras 1 and 2 of the person's camera pair.
 
     Args:
         root: the folder that holds `cuhk-03.mat` (also in `cuhk03_release`) or the folder of images, and the split
-            file; or one that holds exactly one such folder.
+            file; or a folder that holds exactly one such folder.
         name: name of the data set, for people.
         boxes: 'labeled', drawn by people, or 'detected', found by a detector.
         extract_to: folder in which the folder of images is looked for and made; None: beside `cuhk-03.mat`.
         extract: False only lists the images, without taking any out of `cuhk-03.mat`.
-        progress: called with (images done, images in all) after every image that is taken out.
+        progress: told of every image that is taken out.
 
     Returns:
         The records, in the order of the split file, with absolute paths; and what was left out, with reasons.
@@ -98,35 +98,50 @@ def read_split(path: Path) -> Split:
         UserError: it is damaged or something else.
     """
     try:
-        # Data only: scipy does not evaluate MATLAB's objects and functions.
-        content = scipy.io.loadmat(path, appendmat=False, variable_names=_VARIABLES)
-        split = _checked({variable: content[variable].ravel() for variable in _VARIABLES})
-    except Exception as error:  # scipy's reader raises many kinds on a damaged file
+        return _checked(_variables(path))
+    except ValueError as error:
         raise UserError(
             f"Expected a split file of CUHK03's new protocol in {path}, but it cannot be used "
-            f"({type(error).__name__}: {' '.join(str(error).split())}). {_where_from(path.name)}"
+            f"({' '.join(str(error).split())}). {_where_from(path.name)}"
         ) from error
-    return split
 
 
-def _checked(content: dict[str, Any]) -> Split:
+def _variables(path: Path) -> dict[str, npt.NDArray]:
+    """The variables of a split file, each `[n]`; raises ValueError if they cannot be read."""
+    try:
+        # Data only: scipy does not evaluate MATLAB's objects and functions.
+        content = scipy.io.loadmat(path, appendmat=False, variable_names=_VARIABLES)
+    except Exception as error:  # scipy's reader raises many kinds on a damaged file
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    absent = [variable for variable in _VARIABLES if variable not in content]
+    if absent:
+        raise ValueError(f"there is no {' and no '.join(absent)}")
+    return {variable: content[variable].ravel() for variable in _VARIABLES}
+
+
+def _checked(content: dict[str, npt.NDArray]) -> Split:
     """Raises ValueError unless the variables fit together."""
-    names = [str(cell[0]) for cell in content["filelist"]]
+    names = ["".join(map(str, np.ravel(cell))) for cell in content["filelist"]]
     wrong = next((name for name in names if not cuhk03_images.NAME.fullmatch(name)), None)
     if wrong is not None:
-        raise ValueError(f"expected names like 1_001_1_01.png in filelist, found {wrong!r}")
-    numbers = {variable: [int(value) for value in content[variable]] for variable in _VARIABLES[1:]}
+        raise ValueError(f"expected names like 1_001_1_01.png in filelist, got {wrong!r}")
+    numbers = {}
+    for variable in _VARIABLES[1:]:
+        values = content[variable]
+        if values.dtype.kind not in "iuf" or (values % 1 != 0).any():
+            raise ValueError(f"{variable} holds something else than whole numbers")
+        numbers[variable] = values.astype(np.int64)
     if not len(names) == len(numbers["labels"]) == len(numbers["camId"]):
         raise ValueError("filelist, labels and camId have different lengths")
-    if min(numbers["labels"], default=1) < 1:
+    if (numbers["labels"] < 1).any():
         raise ValueError("a label is below 1")
     splits = {}
     for split in ("train", "query", "gallery"):
-        indices = np.asarray(numbers[f"{split}_idx"], np.int64) - 1
-        if indices.size and not 0 <= indices.min() <= indices.max() < len(names):
+        indices = numbers[f"{split}_idx"] - 1
+        if ((indices < 0) | (indices >= len(names))).any():
             raise ValueError(f"{split}_idx does not lie in 1..{len(names)}")
         splits[split] = indices.tolist()
-    return Split(names, numbers["labels"], numbers["camId"], **splits)
+    return Split(names, numbers["labels"].tolist(), numbers["camId"].tolist(), **splits)
 
 
 def _gather(name: str, split: Split, images: Path, unusable: dict[str, str]) -> ReIDData:

@@ -7,7 +7,7 @@ image is `[3, width, height]`.
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from kdas_tf.data.records import Progress
 from kdas_tf.errors import UserError
 from kdas_tf.formats import MAX_PIXELS
 
@@ -33,7 +34,7 @@ def extract(
     names: Sequence[str],
     folder: Path,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, str]:
     """Writes images as PNG; each appears under its name only when it is complete.
 
@@ -42,10 +43,10 @@ def extract(
         boxes: 'labeled' or 'detected'.
         names: what to write, as in the split files: 1_001_1_01.png.
         folder: where to write; it is made if need be.
-        progress: called with (images done, images in all) after every image.
+        progress: told of every image.
 
     Returns:
-        {name: reason} of the images that cannot be had.
+        {name: reason} of the images that could not be written.
 
     Raises:
         UserError: the file is not such a file, or the folder cannot be written to.
@@ -57,7 +58,10 @@ def extract(
         raise _damaged(mat, "it is not an HDF5 file, or not a complete one") from error
     with file:
         pairs = _camera_pairs(file, mat, boxes)
-        _make(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_writable(folder, error) from error
         for done, name in enumerate(names, start=1):
             try:
                 pixels = _pixels(file, pairs, name)
@@ -111,19 +115,12 @@ def _pixels(file: h5py.File, pairs: Sequence[npt.NDArray], name: str) -> npt.NDA
         return None
     node = file[reference]
     if not isinstance(node, h5py.Dataset):
-        raise ValueError("expected an image, found a group")
+        raise ValueError("expected an image, got a group")
     if node.ndim < 3:  # MATLAB stores an empty cell as its two sizes.
         return None
     if node.ndim != 3 or node.shape[0] != 3 or node.dtype != np.uint8 or not 0 < node.size <= 3 * MAX_PIXELS:
-        raise ValueError(f"expected [3, width, height] of uint8, found {list(node.shape)} of {node.dtype}")
+        raise ValueError(f"expected [3, width, height] of uint8, got {list(node.shape)} of {node.dtype}")
     return np.ascontiguousarray(node[()].T)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(folder, error) from error
 
 
 def _write(pixels: npt.NDArray[np.uint8], path: Path) -> None:

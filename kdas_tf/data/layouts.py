@@ -17,8 +17,8 @@ class Layout:
     Args:
         name: the data set, for people.
         gin_file: what reads it.
-        marks: files and folders; any one of them shows this layout.
-        parts: its folders, one of which people sometimes give instead of the whole.
+        marks: files and folders, each of which shows this layout.
+        parts: its folders; people sometimes give a part instead of the whole.
         expected: what its folder holds, for people.
         advice: what to do about a folder that shows no known layout.
     """
@@ -77,8 +77,8 @@ def find(root: str | os.PathLike, layout: Layout) -> Path:
     """The folder that shows the layout: `root` or its only sub-folder that does.
 
     Raises:
-        UserError: there is no `root`, or the layout is found in none or in several of its folders. The message says
-            what the folder looks like instead.
+        UserError: there is no `root`, or none or several of its folders show the layout. The message says what the
+            folder looks like instead.
     """
     folder = existing_folder(root)
     if layout.mark_in(folder):
@@ -93,7 +93,7 @@ def find(root: str | os.PathLike, layout: Layout) -> Path:
         )
     raise UserError(
         f"Expected {layout.expected} in {folder}, but found {_what_is_there(folder, layout)}. "
-        f"{_what_to_do(folder, layout)}",
+        f"{part_of_a_benchmark(folder) or look_alike(folder) or _people_in(folder, layout) or layout.advice}",
         code="content",
     )
 
@@ -108,7 +108,7 @@ def existing_folder(root: str | os.PathLike) -> Path:
 
 
 def look_alike(folder: Path) -> str | None:
-    """Which benchmark a folder, or one of its sub-folders, looks like, why, and what reads it; None if none."""
+    """Says which benchmark a folder, or one of its sub-folders, looks like, why, and what reads it; else None."""
     for place in (folder, *subfolders(folder)):
         for layout in BENCHMARKS:
             mark = layout.mark_in(place)
@@ -146,10 +146,9 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def image_names(folder: Path) -> Iterator[str]:
-    """The names in a folder that are those of images, in order.
+    """The names of images in a folder, in order; those in its sub-folders are not listed.
 
-    Sub-folders are not entered, so that a loop of links cannot hang. Thumbs.db, .DS_Store and the ._0002_c1s1.jpg that
-    macOS adds to archives are no images.
+    Thumbs.db, .DS_Store and the ._0002_c1s1.jpg that macOS adds to archives are no images.
     """
     for name in list_folder(folder):
         if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES):
@@ -162,23 +161,17 @@ def some_of(names: list[str]) -> str:
 
 
 def _what_is_there(folder: Path, layout: Layout) -> str:
-    found = [part for part in layout.parts if (folder / part).is_dir()]
-    if found:
-        return f"only {' and '.join(found)}"
+    parts = [part for part in layout.parts if (folder / part).is_dir()]
+    if parts:
+        return f"only {' and '.join(parts)}"
     entries = list_folder(folder)
     if not entries:
         return "an empty folder"
     return f"none of them among its {len(entries)} entries ({some_of(entries)})"
 
 
-def _what_to_do(folder: Path, layout: Layout) -> str:
-    if folder.name in layout.parts and layout.mark_in(folder.parent):
-        return f"Give its parent, {folder.parent}."
-    return look_alike(folder) or part_of_a_benchmark(folder) or _people_in(folder, layout) or layout.advice
-
-
 def _people_in(folder: Path, layout: Layout) -> str | None:
-    """What to do if the folder holds one folder per person; a benchmark's own folders of images are no people."""
+    """Says what reads one folder per person, if it looks so; folders of images of a benchmark are no people."""
     people = [path.name for path in subfolders(folder) if next(image_names(path), None)]
     if len(people) < 2 or any((folder / part).is_dir() for part in layout.parts):
         return None

@@ -1,12 +1,16 @@
 """Reads a file of a teacher's logits, one row for each training image."""
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kdas_tf.errors import UserError
-from kdas_tf.files import DAMAGE
+
+# What NumPy raises for a damaged file; a few bytes can claim to hold terabytes.
+_DAMAGE = (OSError, ValueError, LookupError, RuntimeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequence[int]) -> np.ndarray:
@@ -27,23 +31,32 @@ def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequen
         UserError: the file cannot be read, lacks images or identities, or holds numbers that are not finite.
     """
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            names = [str(name) for name in arrays["images"]]
-            logits = np.asarray(arrays["logits"], np.float32)
-            columns = [int(i) for i in arrays["identities"]] if "identities" in arrays else sorted(identities)
-    except (*DAMAGE, MemoryError) as error:  # a few bytes can claim to hold terabytes
+        with Path(path).open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            names, logits = arrays["images"], arrays["logits"]
+            columns = arrays.get("identities", np.sort(identities))
+    except _DAMAGE as error:
         raise UserError(
             f"Expected {path} to be an .npz file with `images` and `logits`, but it cannot be read: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"{' '.join(str(error).split()) or type(error).__name__}",
             code="damaged",
         ) from error
-    if logits.shape != (len(names), len(columns)) or not np.isfinite(logits).all():
+    if names.dtype.kind != "U" or columns.dtype.kind not in "iu" or logits.dtype.kind not in "fiu":
         raise UserError(
-            f"Expected {path} to hold finite logits [{len(names)} images, {len(columns)} identities], "
-            f"got shape {logits.shape}{'' if np.isfinite(logits).all() else ' with values that are not finite'}.",
+            f"Expected {path} to hold text as `images`, whole numbers as `identities` and numbers as `logits`, got "
+            f"{names.dtype}, {columns.dtype} and {logits.dtype}.",
             code="content",
         )
-    row, column = {n: i for i, n in enumerate(names)}, {n: i for i, n in enumerate(columns)}
+    finite = np.isfinite(logits).all()
+    if names.ndim != 1 or columns.ndim != 1 or logits.shape != (len(names), len(columns)) or not finite:
+        raise UserError(
+            f"Expected {path} to hold finite logits [{names.size} images, {columns.size} identities], got shape "
+            f"{logits.shape}{'' if finite else ' with values that are not finite'}.",
+            code="content",
+        )
+    row, column = ({value: place for place, value in enumerate(values.tolist())} for values in (names, columns))
     missing = [name for name in image_names if name not in row]
     missing_identities = [identity for identity in identities if identity not in column]
     if missing or missing_identities:
@@ -53,4 +66,6 @@ def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequen
             f"{f', the first {missing_identities[0]}' if missing_identities else ''}.",
             code="fit",
         )
-    return logits[[row[name] for name in image_names]][:, [column[identity] for identity in identities]]
+    return logits.astype(np.float32)[[row[name] for name in image_names]][
+        :, [column[identity] for identity in identities]
+    ]

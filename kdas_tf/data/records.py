@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import index
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from kdas_tf.errors import UserError
 MAX_INDEX_BYTES = 1_000_000_000
 DAMAGED_INDEX = (OSError, ValueError, LookupError, TypeError)
 """What reading an index raises that is damaged, or JSON of another kind."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, in all) after every item of a long work."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,12 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from kdas_tf.data.records import Record, ReIDData
+from kdas_tf.data.records import Progress, Record, ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.formats import MAX_PIXELS
 
@@ -19,9 +19,6 @@ SINGLE_IMAGE = "single image: its identity has no other one to form a pair with"
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 # A pool keeps an object for each path that waits; ImageNet has more than a million.
 _WAITING = 4096
-
-Progress = Callable[[int, int], None]
-"""Called with (done, in all) after every item of a long work."""
 
 
 def damages_of(paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:

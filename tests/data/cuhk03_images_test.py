@@ -58,9 +58,9 @@ def test_an_image_of_the_labeled_boxes_can_be_absent_among_the_detected_ones(mat
     ("node", "came"),
     [
         (lambda group: group.create_dataset("x", data=np.zeros((3, 4, 5), np.float64)).ref, "of float64"),
-        (lambda group: group.create_dataset("x", data=np.zeros((4, 4, 5), np.uint8)).ref, "found [4, 4, 5]"),
-        (lambda group: group.create_dataset("x", data=np.zeros((3, 0, 5), np.uint8)).ref, "found [3, 0, 5]"),
-        (lambda group: group.create_group("x").ref, "found a group"),
+        (lambda group: group.create_dataset("x", data=np.zeros((4, 4, 5), np.uint8)).ref, "got [4, 4, 5]"),
+        (lambda group: group.create_dataset("x", data=np.zeros((3, 0, 5), np.uint8)).ref, "got [3, 0, 5]"),
+        (lambda group: group.create_group("x").ref, "got a group"),
         (lambda group: group.create_dataset("x", shape=(3, 90_000, 90_000), dtype="u1", chunks=True).ref, "90000"),
     ],
 )

@@ -170,12 +170,13 @@ def test_a_damaged_split_file_is_an_error(tmp_path, kind):
 @pytest.mark.parametrize(
     ("changes", "came"),
     [
-        ({"labels": None}, "KeyError"),
+        ({"labels": None}, "there is no labels"),
+        ({"labels": np.full((32, 1), 1.5)}, "labels holds something else than whole numbers"),
         ({"labels": np.zeros((32, 1))}, "a label is below 1"),
         ({"camId": np.ones((31, 1))}, "different lengths"),
         ({"query_idx": np.array([[0]])}, r"query_idx does not lie in 1\.\.32"),
         ({"gallery_idx": np.array([[33]])}, r"gallery_idx does not lie in 1\.\.32"),
-        ({"filelist": np.array([["../../x.png"]] * 32, object)}, "found '../../x.png'"),
+        ({"filelist": np.array([["../../x.png"]] * 32, object)}, "got '../../x.png'"),
         ({"filelist": np.ones((32, 1))}, "cannot be used"),
     ],
 )
