@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: the table that people see, and what differs from the published data set."""
+"""Counts what a data set holds: the table that people see, and what differs from the published data set."""
 
 import collections
 import logging
@@ -29,7 +29,7 @@ def describe(data: ReIDData) -> str:
 
 
 def count_reasons(skipped: Iterable[tuple[str, str]]) -> str:
-    """What comes before the colon is the kind of a reason: '3,819 junk, 2 wrong name'."""
+    """Counts reasons by kind, the text before the colon: '3,819 junk, 2 wrong name'."""
     counts = collections.Counter(reason.partition(":")[0] for _, reason in skipped)
     return ", ".join(
         f"{count:,} {kind}" for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -37,14 +37,14 @@ def count_reasons(skipped: Iterable[tuple[str, str]]) -> str:
 
 
 def warn_unless_published(data: ReIDData, published: Published) -> None:
-    """Logs one line that names the splits whose numbers differ from the published ones; nothing if none does."""
+    """Logs the splits whose numbers differ from the published numbers, in one line."""
     differences = []
     for split, (images, identities) in published.items():
         records = getattr(data, split)
-        found = len(records), len(_identities(records))
-        if found != (images, identities):
+        people = len(_identities(records))
+        if (len(records), people) != (images, identities):
             differences.append(
-                f"{split} has {found[0]:,} images of {found[1]:,} people, expected {images:,} of {identities:,}"
+                f"{split} has {len(records):,} images of {people:,} people, expected {images:,} of {identities:,}"
             )
     if differences:
         logging.warning(
@@ -55,7 +55,7 @@ def warn_unless_published(data: ReIDData, published: Published) -> None:
 
 
 def warn_about_evaluation(data: ReIDData, folder: object) -> None:
-    """Logs what keeps scores from being had or believed: an empty split, or people who were also trained on."""
+    """Logs what makes scores impossible or wrong: an empty split, or people who are also trained on."""
     empty = [split for split in ("query", "gallery") if not getattr(data, split)]
     if empty:
         logging.warning(

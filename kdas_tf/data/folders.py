@@ -4,7 +4,7 @@ import collections
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdas_tf.data import counts, layouts
@@ -13,7 +13,6 @@ from kdas_tf.errors import UserError
 
 NO_PERSON = "no person: a photograph outside of the folders of the people"
 NO_CAMERA = "no camera: the name does not match camera_pattern"
-NOT_A_FILE = "not a file: a folder or a broken link with the name of an image"
 
 
 def read(root: str | os.PathLike, *, name: str = "own photographs", camera_pattern: str | None = None) -> ReIDData:
@@ -21,7 +20,7 @@ def read(root: str | os.PathLike, *, name: str = "own photographs", camera_patte
 
     There is nothing to train on. A match in the query's own camera does not count in Re-ID: two pictures of one moment
     are too easy. So with cameras, the first photograph of a person in each camera is a query, as long as another camera
-    keeps a photograph of that person in the gallery. Without cameras every photograph counts as a camera of its own, so
+    keeps a photograph of that person in the gallery. Without cameras, every photograph gets a camera of its own, so
     that every match counts, and the first photograph of each person is the query. All others are the gallery.
 
     Args:
@@ -78,20 +77,15 @@ def _compiled(camera_pattern: str | None) -> re.Pattern[str] | None:
 
 
 def _photographs(folder: Path) -> tuple[list[list[str]], list[tuple[str, str]]]:
-    """The paths of each person's photographs, people without any left out; and what belongs to nobody."""
+    """The paths of the photographs of each person who has some, and (path, reason) of the other photographs."""
     benchmark = layouts.look_alike(folder)
     if benchmark:
         raise UserError(f"Expected one folder per person in {folder}, but found a benchmark. {benchmark}")
     skipped = [(str(folder / file), NO_PERSON) for file in layouts.image_names(folder)]
     people, empty = [], []
     for person in layouts.subfolders(folder):
-        paths = []
-        for file in layouts.image_names(person):
-            path = os.path.join(person, file)
-            if os.path.isfile(path):
-                paths.append(path)
-            else:
-                skipped.append((path, NOT_A_FILE))
+        paths, others = layouts.image_files(person)
+        skipped += others
         if paths:
             people.append(paths)
         else:
@@ -123,7 +117,7 @@ def _what_is_there(folder: Path, *, photographs: int, people: int, empty: Sequen
 
 
 def _cameras(people: Sequence[Sequence[str]], pattern: re.Pattern[str]) -> dict[str, int]:
-    """The camera of every photograph whose name tells it."""
+    """The camera of every photograph whose name tells it: a number, or a name's place among all names."""
     names: dict[str, str] = {}
     for paths in people:
         for path in paths:
@@ -135,22 +129,17 @@ def _cameras(people: Sequence[Sequence[str]], pattern: re.Pattern[str]) -> dict[
             f"Expected file names that match folders.read.camera_pattern, but {pattern.pattern!r} matches none, for "
             f"example not {os.path.basename(people[0][0])}. Correct it, or give None when nobody knows the cameras."
         )
-    return dict(zip(names, _numbered(list(names.values())), strict=True))
-
-
-def _numbered(names: Sequence[str]) -> list[int]:
-    """The names as numbers, or, if one is none, their places in the order of all names, from 1."""
-    if all(name.isdecimal() for name in names):
-        return [int(name) for name in names]
-    number_of: Mapping[str, int] = {name: number for number, name in enumerate(sorted(set(names)), start=1)}
-    return [number_of[name] for name in names]
+    numbers = {name: number for number, name in enumerate(sorted(set(names.values())), start=1)}
+    if all(name.isdecimal() for name in numbers):
+        numbers = {name: int(name) for name in numbers}
+    return {path: numbers[name] for path, name in names.items()}
 
 
 def _first_per_camera(records: Sequence[Record]) -> list[Record]:
     """One person's queries: the first photograph of every camera, as long as another camera has one in the gallery.
 
-    A camera with two or more photographs keeps some in the gallery. Where fewer than two cameras do, the one with the
-    most photographs (the first of those) keeps all, so that the queries of the others have a match.
+    A camera with two or more photographs keeps some in the gallery. If fewer than two cameras do, the first camera with
+    the most photographs keeps all, so that the queries of the others have a match.
     """
     by_camera: dict[int, list[Record]] = collections.defaultdict(list)
     for record in records:
@@ -162,8 +151,8 @@ def _first_per_camera(records: Sequence[Record]) -> list[Record]:
 
 
 def _check_queries(data: ReIDData, folder: Path, *, with_cameras: bool) -> None:
-    """Counts the people who are not searched for; raises UserError when they are all."""
-    left = {record.identity for record in data.gallery} - {record.identity for record in data.query}
+    """Warns of people who are not searched for; raises UserError if nobody is."""
+    gallery_only = {record.identity for record in data.gallery} - {record.identity for record in data.query}
     if not data.query and with_cameras:
         raise UserError(
             f"Expected people seen by two or more cameras in {folder}, but all matches are in the query's own camera, "
@@ -171,13 +160,13 @@ def _check_queries(data: ReIDData, folder: Path, *, with_cameras: bool) -> None:
         )
     if not data.query:
         raise UserError(
-            f"Expected people with two or more photographs in {folder}, but each of the {len(left)} has only one, and "
-            "nothing to find. Add photographs."
+            f"Expected people with two or more photographs in {folder}, but each of the {len(gallery_only)} has one "
+            "only, and nothing to find. Add photographs."
         )
-    if left:
+    if gallery_only:
         few = "were seen by one camera only" if with_cameras else "have one photograph only"
         logging.warning(
-            "%d people in %s %s: they stay in the gallery and are not searched for.", len(left), folder, few
+            "%d people in %s %s: they stay in the gallery and are not searched for.", len(gallery_only), folder, few
         )
     if data.skipped:
         logging.warning("Left out in %s: %s.", folder, counts.count_reasons(data.skipped))

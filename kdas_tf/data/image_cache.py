@@ -14,15 +14,15 @@ _MISSING = -1.0  # no pixel
 
 
 class ImageCache:
-    """The images of a split by their position, each decoded and resized when it is first asked for, and then kept.
+    """The images of a split by their position, each decoded and resized when it is first needed, and then kept.
 
-    What is kept is what `transforms.load` gives, before any augmentation: batches are the same bits with and without.
-    Nothing is kept unless all images fit: a part of them would save little and still take the memory.
+    It keeps what `transforms.load` gives, before any augmentation: batches are the same bits with and without.
+    It keeps nothing unless all images fit: a part of them would save little and still take the memory.
 
     Args:
-        records: a split; its length and the size decide what is needed.
+        records: a split.
         image_size: (height, width) in pixels.
-        limit: most bytes that may be kept; height * width * 12 are needed for each image. 0 keeps nothing.
+        limit: most bytes to keep; each image needs height * width * 12. 0 keeps nothing.
     """
 
     def __init__(self, records: Sequence[Record], image_size: tuple[int, int], *, limit: float):
@@ -41,7 +41,7 @@ class ImageCache:
 
     @property
     def keeps(self) -> bool:
-        """Whether images are kept, so that `load` is what they are best taken from."""
+        """Whether images are kept, so that `load` is faster than `read`."""
         return self._kept is not None
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
@@ -54,16 +54,16 @@ class ImageCache:
         if kept is None:
             return self._read_all(indices)
         keys = tf.cast(indices, tf.int64)
-        found = tf.reshape(kept.lookup(keys), [*indices.shape, *self._shape])
-        is_missing = found[:, 0, 0, 0] == _MISSING
+        images = tf.reshape(kept.lookup(keys), [*indices.shape, *self._shape])
+        is_missing = images[:, 0, 0, 0] == _MISSING
 
         def complete() -> tf.Tensor:
             places = tf.where(is_missing)
-            images = self._read_all(tf.gather_nd(indices, places))
-            kept.insert(tf.gather_nd(keys, places), tf.reshape(images, [-1, math.prod(self._shape)]))
-            return tf.tensor_scatter_nd_update(found, places, images)
+            read = self._read_all(tf.gather_nd(indices, places))
+            kept.insert(tf.gather_nd(keys, places), tf.reshape(read, [-1, math.prod(self._shape)]))
+            return tf.tensor_scatter_nd_update(images, places, read)
 
-        return tf.cond(tf.reduce_any(is_missing), complete, lambda: found)
+        return tf.cond(tf.reduce_any(is_missing), complete, lambda: images)
 
     def _read_all(self, indices: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(self.read, indices, fn_output_signature=tf.TensorSpec(self._shape, tf.float32))

@@ -8,6 +8,7 @@ from pathlib import Path
 from kdas_tf.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+NOT_A_FILE = "not a file: a folder or a broken link with the name of an image"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +99,14 @@ def find(root: str | os.PathLike, layout: Layout) -> Path:
     )
 
 
-def existing_folder(root: str | os.PathLike) -> Path:
-    """The absolute path of a data set's folder; raises UserError when it is none."""
+def existing_folder(
+    root: str | os.PathLike, what: str = "the folder of a data set", option: str = "--data_dir"
+) -> Path:
+    """The absolute path of a folder; raises UserError, with what it should be and where it was given, if it is none."""
     folder = Path(os.path.abspath(os.path.expanduser(root)))
     if not folder.is_dir():
         came = "a file" if folder.is_file() else "nothing"
-        raise UserError(f"Expected the folder of a data set at {folder}, but there is {came}. Correct --data_dir.")
+        raise UserError(f"Expected {what} at {folder}, but there is {came}. Correct {option}.", code="missing")
     return folder
 
 
@@ -153,6 +156,18 @@ def image_names(folder: Path) -> Iterator[str]:
     for name in list_folder(folder):
         if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES):
             yield name
+
+
+def image_files(folder: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """The paths of images in a folder, in order, and (path, reason) of what only has the name of an image."""
+    paths: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    for path in (os.path.join(folder, name) for name in image_names(folder)):
+        if os.path.isfile(path):
+            paths.append(path)
+        else:
+            skipped.append((path, NOT_A_FILE))
+    return paths, skipped
 
 
 def some_of(names: list[str]) -> str:

@@ -13,7 +13,6 @@ TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 JUNK = "junk: a box that shows no single person (identity -1)"
 DISTRACTOR = "distractor: identity 0 cannot be learned"
 WRONG_NAME = "wrong name: expected something like 0002_c1s1_000451_03.jpg"
-NOT_A_FILE = "not a file: a folder or a broken link with the name of an image"
 
 # Of the 19,732 files in bounding_box_test 3,819 are junk.
 PUBLISHED = {"train": (12_936, 751), "query": (3_368, 750), "gallery": (15_913, 750)}
@@ -39,13 +38,12 @@ def read(
     A data set without queries or gallery can be trained on: their splits are empty, and a warning is logged.
 
     Args:
-        root: the folder that holds the three, or one that holds exactly one such folder.
+        root: the folder that holds the three, or a folder that holds exactly one such folder.
         name: name of the data set, for people.
-        distractors: a folder of photographs that show nobody who is searched for, whatever their names; they are
-            appended to the gallery as identity 0 of camera 0. For Market-1501, the folder `images` of
-            distractors_500k.zip. None adds none.
-        published: whether to log what differs from the published numbers of Market-1501; None does so when the folder's
-            name says that it is Market-1501, because many other data sets have this layout.
+        distractors: a folder of photographs of nobody who is searched for, with any names; they are appended to the
+            gallery as identity 0 of camera 0. For Market-1501, the folder `images` of distractors_500k.zip.
+        published: whether to log what differs from the published numbers of Market-1501; None decides by the folder's
+            name, because many other data sets have this layout.
 
     Returns:
         The records, in the order of their file names, with absolute paths; and what was left out, with reasons.
@@ -76,15 +74,14 @@ def read(
 
 
 def _read_split(folder: Path, *, keep_distractors: bool) -> tuple[tuple[Record, ...], Skipped]:
-    """Reads one flat folder; one that is missing holds nothing."""
+    """Reads one flat folder; a missing folder holds nothing."""
+    if not folder.is_dir():
+        return (), ()
     records: list[Record] = []
-    skipped: list[tuple[str, str]] = []
-    for file in layouts.image_names(folder) if folder.is_dir() else ():
-        path = os.path.join(folder, file)
-        match = _NAME.fullmatch(file)
-        if not os.path.isfile(path):
-            skipped.append((path, NOT_A_FILE))
-        elif not match:
+    paths, skipped = layouts.image_files(folder)
+    for path in paths:
+        match = _NAME.fullmatch(os.path.basename(path))
+        if not match:
             skipped.append((path, WRONG_NAME))
         elif match["identity"] == "-1":
             skipped.append((path, JUNK))
@@ -97,23 +94,16 @@ def _read_split(folder: Path, *, keep_distractors: bool) -> tuple[tuple[Record, 
 
 def _read_distractors(distractors: str) -> tuple[tuple[Record, ...], Skipped]:
     """All images of a flat folder, or of the folder `images` in it."""
-    folder = Path(os.path.abspath(os.path.expanduser(distractors)))
-    if not folder.is_dir():
-        came = "a file" if folder.is_file() else "nothing"
-        raise UserError(
-            f"Expected a folder of distractors at {folder}, but there is {came}. Correct market1501.read.distractors."
-        )
-    paths = [os.path.join(folder, file) for file in layouts.image_names(folder)]
-    if not paths and (folder / "images").is_dir():
+    option = "market1501.read.distractors"
+    folder = layouts.existing_folder(distractors, "a folder of distractors", option)
+    paths, skipped = layouts.image_files(folder)
+    if not paths and not skipped and (folder / "images").is_dir():
         return _read_distractors(str(folder / "images"))
-    files = {path: os.path.isfile(path) for path in paths}
-    if not any(files.values()):
+    if not paths:
         entries = layouts.list_folder(folder)
         came = f"{len(entries)} entries ({layouts.some_of(entries)})" if entries else "an empty folder"
         raise UserError(
-            f"Expected images in the folder of distractors {folder}, but found {came}. "
-            "Correct market1501.read.distractors.",
+            f"Expected images in the folder of distractors {folder}, but found {came}. Correct {option}.",
             code="content",
         )
-    skipped = tuple((path, NOT_A_FILE) for path, is_file in files.items() if not is_file)
-    return tuple(Record(path, identity=0, camera=0) for path, is_file in files.items() if is_file), skipped
+    return tuple(Record(path, identity=0, camera=0) for path in paths), tuple(skipped)

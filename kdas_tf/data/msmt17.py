@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from kdas_tf.data import counts, layouts
 from kdas_tf.data.records import Record, ReIDData
@@ -23,22 +22,14 @@ TEST_FOLDERS = ("test", "mask_test_v2")
 _LINE = re.compile(r"(?P<path>\d+/\d+_\d+_(?P<camera>\d+)_[^/\s]+)\s+(?P<identity>\d+)", re.ASCII)
 
 
-class _Entry(NamedTuple):
-    """A line of a list: the path in its folder, identity and camera as they are written."""
-
-    path: str
-    identity: int
-    camera: int
-
-
 def read(root: str | os.PathLike, *, name: str = "MSMT17", with_val: bool = False) -> ReIDData:
     """Reads the images that `list_train.txt`, `list_query.txt` and `list_gallery.txt` name.
 
     The lists count the identities of training and of test from 0 each. Here identity i of training becomes i + 1, since
-    0 stands for distractors, and those of test follow after the last one of training (1,042 to 4,101).
+    0 stands for distractors, and the identities of test follow (1,042 to 4,101).
 
     Args:
-        root: the folder MSMT17_V1 or MSMT17_V2, or one that holds exactly one of them.
+        root: the folder MSMT17_V1 or MSMT17_V2, or a folder that holds exactly one of them.
         name: name of the data set, for people.
         with_val: whether to train on the images of `list_val.txt`, too. It lists other images of the training people;
             published scores are mostly those of training without them.
@@ -54,7 +45,7 @@ def read(root: str | os.PathLike, *, name: str = "MSMT17", with_val: bool = Fals
     train = _read_list(folder / "list_train.txt") + (_read_list(folder / "list_val.txt") if with_val else [])
     query, gallery = _read_list(folder / "list_query.txt"), _read_list(folder / "list_gallery.txt")
     train_folder, test_folder = _one_of(folder, TRAIN_FOLDERS), _one_of(folder, TEST_FOLDERS)
-    first_of_test = 2 + max(entry.identity for entry in train)
+    first_of_test = 2 + max(record.identity for record in train)
     skipped: list[tuple[str, str]] = []
     data = ReIDData(
         name,
@@ -74,8 +65,8 @@ def read(root: str | os.PathLike, *, name: str = "MSMT17", with_val: bool = Fals
     return data
 
 
-def _read_list(path: Path) -> list[_Entry]:
-    """Reads the lines `path identity` of a list."""
+def _read_list(path: Path) -> list[Record]:
+    """Reads the lines `path identity` of a list, with paths and identities as they are written."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
@@ -88,7 +79,7 @@ def _read_list(path: Path) -> list[_Entry]:
             f"Expected a list of images in {path}, but it cannot be read ({type(error).__name__}). Copy it from the "
             "archive of MSMT17 again."
         ) from error
-    entries = []
+    records = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -98,28 +89,28 @@ def _read_list(path: Path) -> list[_Entry]:
                 f"Expected lines like '0000/0000_000_01_0303morning_0015_0.jpg 0' in {path}, but line {number} is "
                 f"{line[:80]!r}. Copy the list from the archive of MSMT17 again."
             )
-        entries.append(_Entry(match["path"], int(match["identity"]), int(match["camera"])))
-    if not entries:
+        records.append(Record(match["path"], int(match["identity"]), int(match["camera"])))
+    if not records:
         raise UserError(
             f"Expected a list of images in {path}, but it is empty. Copy it from the archive of MSMT17 again."
         )
-    return entries
+    return records
 
 
 def _one_of(folder: Path, names: tuple[str, str]) -> Path:
-    """The folder of V1 or of V2; that of V1 where there is none."""
+    """The folder of V2 if it is there, otherwise that of V1."""
     return next((folder / name for name in reversed(names) if (folder / name).is_dir()), folder / names[0])
 
 
 def _records(
-    folder: Path, entries: Iterable[_Entry], *, first_identity: int, skipped: list[tuple[str, str]]
+    folder: Path, listed: Iterable[Record], *, first_identity: int, skipped: list[tuple[str, str]]
 ) -> tuple[Record, ...]:
-    """The entries whose file is there; the others are added to `skipped`."""
+    """The records whose file is in the folder; the others are added to `skipped`."""
     records = []
-    for entry in entries:
-        path = os.path.join(folder, entry.path)
+    for record in listed:
+        path = os.path.join(folder, record.path)
         if os.path.isfile(path):
-            records.append(Record(path, first_identity + entry.identity, entry.camera))
+            records.append(Record(path, first_identity + record.identity, record.camera))
         else:
             skipped.append((path, MISSING))
     return tuple(records)

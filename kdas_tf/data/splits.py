@@ -15,24 +15,20 @@ def half_split(labels: Sequence[int] | npt.NDArray, seed: int) -> tuple[npt.NDAr
     """Splits the images of every identity in half, at random, so that both halves know every identity.
 
     The paper splits D_T into D_train and D_val (Algorithm 1); splitting per identity keeps one classifier and one
-    teacher valid for both. Where an identity has an odd number of images, the two halves get the odd one in turn.
+    teacher valid for both. Of an odd number of images, the two halves get the larger part in turn.
 
     Args:
-        labels: identity of every image, `[images]`.
-        seed: not negative; the images of one identity depend on it and on their label only.
+        labels: identity of every image, `[images]`, not negative.
+        seed: not negative; how the images of an identity are split depends on it and on their label only.
 
     Returns:
-        (train, val): ascending indices into `labels`, disjoint, together all of them. Per identity and overall, their
-        sizes differ by at most one.
+        (train, val): ascending indices into `labels`, disjoint, together all images. For each identity and overall,
+        their sizes differ by at most one.
 
     Raises:
-        UserError: there is no image, an identity has a single one, or a number is negative.
+        UserError: an identity has a single image.
     """
     labels = np.asarray(labels, np.int64)
-    if not labels.size:
-        raise UserError("Expected training images to split in half, but there are none. Check the data set.")
-    if seed < 0 or labels.min() < 0:
-        raise UserError(f"Expected a seed and labels of at least 0, but got {seed} and {labels.min()}. Choose others.")
     train: list[npt.NDArray[np.int64]] = []
     val: list[npt.NDArray[np.int64]] = []
     train_gets_odd = True
@@ -41,8 +37,8 @@ def half_split(labels: Sequence[int] | npt.NDArray, seed: int) -> tuple[npt.NDAr
     for label, indices in zip(values.tolist(), groups, strict=True):
         if len(indices) < 2:
             raise UserError(
-                f"Expected at least two images of every identity, but label {label} has {len(indices)}. Leave it out "
-                f"with kdas_tf.data.verify.keep_trainable."
+                f"Expected at least two training images of every identity, but label {label} has {len(indices)}. "
+                "Delete the folder of the data stage and run it again: it leaves such identities out."
             )
         shuffled = np.random.default_rng([_STREAM, seed, label]).permutation(indices)
         half, odd = divmod(len(shuffled), 2)

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from kdas_tf.errors import UserError
 
+TRAIN, VAL = "train", "validation"
+
 # Files read side by side, and images put into random order at a time: of ImageNet, encoded, these are about 0.5 GB.
 _FILES_AT_ONCE = 16
 _SHUFFLED_AT_ONCE = 4096
@@ -14,25 +16,23 @@ _SHUFFLED_AT_ONCE = 4096
 class TfdsImages:
     """A data set that TFDS has prepared as TFRecords, with the features `image` and `label`.
 
-    The order of an epoch: the files in random order, sixteen read side by side, and what comes out of them in random
-    order in blocks of 4096 images. It depends on a seed only.
+    An epoch reads the files in random order, sixteen side by side, and puts their images into random order in blocks of
+    4096. The order depends on a seed only.
 
     Args:
         data_dir: the folder in which TFDS keeps its data sets.
-        name: of the data set, such as "imagenet2012" or "imagenet2012:5.1.0".
-        train: its split to learn from.
-        val: its split to judge by.
+        name: of the data set, such as "imagenet2012" or "imagenet2012:5.1.0"; it has the splits train and validation.
 
     Raises:
         UserError: TFDS is not installed, or the data set is not there or of another kind.
     """
 
-    def __init__(self, data_dir: str, name: str = "imagenet2012", *, train: str = "train", val: str = "validation"):
+    def __init__(self, data_dir: str, name: str = "imagenet2012"):
         builder = _builder(data_dir, name)
         splits, features = builder.info.splits, builder.info.features
-        if not {train, val} <= set(splits):
+        if not {TRAIN, VAL} <= set(splits):
             raise UserError(
-                f"Expected {name} in {data_dir} to be prepared, with the splits {train} and {val}, but it has "
+                f"Expected {name} in {data_dir} to be prepared, with the splits {TRAIN} and {VAL}, but it has "
                 f"{', '.join(splits) or 'none'}. Run: tfds build {name.split(':')[0]} --data_dir={data_dir}"
             )
         if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
@@ -44,15 +44,14 @@ class TfdsImages:
             )
         self.features = features
         self.classes: list[str] = features["label"].names
-        self.train_images, self.val_images = splits[train].num_examples, splits[val].num_examples
-        names = {"train": splits[train].filepaths, "val": splits[val].filepaths}
-        self.files = {split: [str(path) for path in paths] for split, paths in names.items()}
+        self.train_images, self.val_images = splits[TRAIN].num_examples, splits[VAL].num_examples
+        self.files = {split: [str(path) for path in splits[split].filepaths] for split in (TRAIN, VAL)}
         # Keeps an image as the bytes of its file, which the pipeline decodes.
         self.decoders = {"image": _tfds().decode.SkipDecoding()}
 
     def training_keys(self, seed: tf.Tensor) -> tf.data.Dataset:
         of_files, of_images = tf.unstack(tf.random.split(seed))
-        files = tf.random.experimental.stateless_shuffle(tf.constant(self.files["train"]), of_files)
+        files = tf.random.experimental.stateless_shuffle(tf.constant(self.files[TRAIN]), of_files)
         images = tf.data.Dataset.from_tensor_slices(files).interleave(
             tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE, num_parallel_calls=_FILES_AT_ONCE, deterministic=True
         )
@@ -64,7 +63,7 @@ class TfdsImages:
         return images.batch(_SHUFFLED_AT_ONCE).enumerate().map(shuffled).unbatch()
 
     def validation_keys(self) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(self.files["val"])
+        return tf.data.TFRecordDataset(self.files[VAL])
 
     def read(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = self.features.deserialize_example(key, decoders=self.decoders)

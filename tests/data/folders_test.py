@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from kdas_tf.data import folders
+from kdas_tf.data import folders, layouts
 from kdas_tf.errors import UserError
 from tests.data import miniatures
 
@@ -120,7 +120,7 @@ def test_what_belongs_to_nobody_is_left_out_with_a_reason(tmp_path):
     data = folders.read(root)
     assert data.skipped == (
         (str(root / "group.jpg"), folders.NO_PERSON),
-        (str(root / "anna" / "broken.jpg"), folders.NOT_A_FILE),
+        (str(root / "anna" / "broken.jpg"), layouts.NOT_A_FILE),
     )
     assert max(r.identity for r in data.gallery) == 4
 
@@ -140,7 +140,7 @@ def test_folders_without_photographs_are_no_people_and_warned_about(tmp_path, ca
         (["anna/1.jpg", "anna/2.jpg"], "found only one. Add people"),
         (["anna/1.txt", "ben/1.txt"], "found 2 folders without photographs"),
         (["people/anna/1.jpg", "people/ben/1.jpg"], "holds folders. Give .*/people"),
-        (["anna/1.jpg", "ben/1.jpg"], "each of the 2 has only one"),
+        (["anna/1.jpg", "ben/1.jpg"], "each of the 2 has one only"),
     ],
 )
 def test_too_few_people_or_photographs_are_an_error_that_says_what_came(tmp_path, files, message):

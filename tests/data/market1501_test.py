@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from kdas_tf.data import market1501
+from kdas_tf.data import layouts, market1501
 from kdas_tf.data.records import Record
 from kdas_tf.errors import UserError
 from tests.data import miniatures
@@ -91,7 +91,7 @@ def test_links_that_lead_nowhere_or_in_a_loop_are_left_out(tmp_path):
     (train / "0009_c1s1_000002_00.jpg").mkdir()
     data = market1501.read(tmp_path)
     assert len(data.train) == 3
-    assert [reason for _, reason in data.skipped].count(market1501.NOT_A_FILE) == 2
+    assert [reason for _, reason in data.skipped].count(layouts.NOT_A_FILE) == 2
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_every_image_of_a_folder_of_distractors_is_one_in_the_gallery(tmp_path, 
         Record(str(tmp_path / "more" / file), 0, 0)
         for file in ("-1_c1s1_000001_00.jpg", "0.jpg", "0002_c1s1_000001_00.PNG")
     )
-    assert data.skipped[-1] == (str(tmp_path / "more" / "broken.jpg"), market1501.NOT_A_FILE)
+    assert data.skipped[-1] == (str(tmp_path / "more" / "broken.jpg"), layouts.NOT_A_FILE)
     assert (data.train, data.query) == (plain.train, plain.query)
     assert "gallery has 2 images of 1 people" in caplog.text  # distractors are no part of the published gallery
 

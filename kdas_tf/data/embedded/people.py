@@ -61,50 +61,27 @@ _SHOES: tuple[tuple[Colour, float], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """The appearance of one person. Colours are (red, green, blue) in 0..255.
+    """The appearance of one person. Colours are (red, green, blue) in 0..255."""
 
-    Args:
-        height: stature relative to the average of 1.
-        girth: width relative to the average of 1.
-        skin: colour of face, hands and bare limbs.
-        hair: colour of the hair.
-        hair_length: `bald`, `short` or `long`.
-        hat: colour of the hat, or None.
-        top: main colour of the upper clothing.
-        accent: second colour of the upper clothing, used by every pattern but `plain`.
-        pattern: `plain`, `stripes`, `checks`, `logo` (on the chest), `print` (on the back), `two_tone` or `jacket`
-            (open, so that what is worn below shows from the front).
-        sleeve: `long` or `short`.
-        hem: where the upper clothing ends, in heights below the top of the head.
-        bottom: colour of the lower clothing.
-        bottom_kind: `trousers`, `shorts` or `skirt`.
-        shoes: colour of the shoes.
-        bag: `none`, `backpack` or `handbag`.
-        bag_colour: colour of the bag.
-        bag_side: 1 when a handbag hangs on the person's left, -1 on the right.
-        stride: half the angle between the legs at the widest step, in radians.
-        cadence: frames of one walking cycle (two steps).
-    """
-
-    height: float
-    girth: float
-    skin: Colour
+    height: float  # stature relative to the average of 1
+    girth: float  # width relative to the average of 1
+    skin: Colour  # of face, hands and bare limbs
     hair: Colour
-    hair_length: str
+    hair_length: str  # `bald`, `short` or `long`
     hat: Colour | None
     top: Colour
-    accent: Colour
-    pattern: str
-    sleeve: str
-    hem: float
+    accent: Colour  # second colour of the upper clothing, in all patterns but `plain`
+    pattern: str  # `plain`, `stripes`, `checks`, `logo` (chest), `print` (back), `two_tone`, `jacket` (open in front)
+    sleeve: str  # `long` or `short`
+    hem: float  # where the upper clothing ends, in heights below the top of the head
     bottom: Colour
-    bottom_kind: str
+    bottom_kind: str  # `trousers`, `shorts` or `skirt`
     shoes: Colour
-    bag: str
+    bag: str  # `none`, `backpack` or `handbag`
     bag_colour: Colour
-    bag_side: int
-    stride: float
-    cadence: float
+    bag_side: int  # a handbag hangs on the person's left (1) or right (-1)
+    stride: float  # half the angle between the legs at the widest step, radians
+    cadence: float  # frames of one walking cycle (two steps)
 
 
 def _colour(rng: np.random.Generator, palette: tuple[tuple[Colour, float], ...], spread: float = 7.0) -> Colour:

@@ -32,21 +32,10 @@ def _patterned(person: people.Person, labels: np.ndarray, pose: walkers.Pose) ->
     return second & (labels % FAR == Label.TOP)
 
 
-def draw_figure(
+def _draw_figure(
     rng: np.random.Generator, shape: tuple[int, int], person: people.Person, pose: walkers.Pose, light: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a person.
-
-    Args:
-        rng: draws the folds of the clothes.
-        shape: (height, width) of the picture, pixels.
-        person: who is drawn.
-        pose: where and how.
-        light: where the light comes from, -1 (left) to 1 (right).
-
-    Returns:
-        (colours, mask): `[height, width, 3]` float32 in 0..255, and `[height, width]` bool where the person is seen.
-    """
+    """Returns (colours, mask): a person, float32 `[height, width, 3]` in 0..255, and where it is seen."""
     labels = walkers.draw_labels(shape, person, pose)
     table = np.zeros((2 * FAR, 3), np.float32)
     for label, colour in (
@@ -81,7 +70,7 @@ def random_box(
         junk: whether the detector missed most of the person.
 
     Returns:
-        (size, x, y): pixels from head to ground, column of the body's axis and row of the top of the head.
+        `size`, `x` and `y` of a `walkers.Pose`.
     """
     height, width = shape
     error = 3.0 if rng.random() < 0.15 * difficulty else 1.0
@@ -105,7 +94,7 @@ def _stand(
     ImageDraw.Draw(shadow).ellipse((x - reach, ground - reach * 0.22, x + reach, ground + reach * 0.22), fill=110)
     canvas.paste((20, 20, 24), mask=shadow)
     shape = (canvas.height, canvas.width)
-    colours, mask = draw_figure(rng, shape, person, pose, camera.light)
+    colours, mask = _draw_figure(rng, shape, person, pose, camera.light)
     figure = Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
     canvas.paste(figure, mask=Image.fromarray(mask.astype(np.uint8) * 255))
 

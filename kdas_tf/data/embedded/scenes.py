@@ -15,35 +15,20 @@ _LEAVES = ((58, 74, 44), (76, 88, 52), (44, 60, 40), (92, 90, 56))
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """One camera: where it looks and how it renders colours.
+    """One camera: where it looks and how it renders colours."""
 
-    Args:
-        yaw: direction in which most people walk in its view, radians (see `figures.Pose`).
-        two_way: share of the people who walk the other way.
-        gains: factors of red, green and blue: the white balance.
-        brightness: factor of all colours.
-        gamma: exponent of all colours in 0..1.
-        saturation: 0 is grey and 1 leaves the colours.
-        contrast: factor around middle grey.
-        sharpness: resolution of the sensor relative to the picture, at most 1.
-        noise: standard deviation of the sensor's noise, in 0..255.
-        zoom: size of a person in the picture, relative to other cameras.
-        light: where the light comes from, -1 (left) to 1 (right).
-        scene: the background, `[height, 4 * height / 2, 3]` uint8.
-    """
-
-    yaw: float
-    two_way: float
-    gains: tuple[float, float, float]
-    brightness: float
-    gamma: float
-    saturation: float
-    contrast: float
-    sharpness: float
-    noise: float
-    zoom: float
-    light: float
-    scene: np.ndarray
+    yaw: float  # direction in which most people walk in its view, radians (see `walkers.Pose`)
+    two_way: float  # share of the people who walk the other way
+    gains: tuple[float, float, float]  # factors of red, green and blue: the white balance
+    brightness: float  # factor of all colours
+    gamma: float  # exponent of all colours in 0..1
+    saturation: float  # 0 is grey and 1 leaves the colours
+    contrast: float  # factor around middle grey
+    sharpness: float  # resolution of the sensor relative to the picture, at most 1
+    noise: float  # standard deviation of the sensor's noise, in 0..255
+    zoom: float  # size of a person in the picture, relative to other cameras
+    light: float  # where the light comes from, -1 (left) to 1 (right)
+    scene: np.ndarray  # the background, uint8 `[height, 2 * height, 3]`
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:

@@ -1,16 +1,16 @@
 """The embedded data set: a deterministic renderer of walking people, in the layout of Market-1501.
 
-Nothing is downloaded and nobody is shown: people are drawn (`people`, `figures`) as cameras see them (`scenes`,
+Nothing is downloaded and nobody is shown: people are drawn (`people`, `walkers`) as cameras see them (`scenes`,
 `rendering`). People share clothes, cameras disagree about colours and look from different sides, so that neither colour
 alone nor a perfect memory of one view finds a person again. Every picture is a function of the seed, the identity, the
-camera and the frame (and of the number and settings of cameras and pictures), never of how many people are rendered.
+camera and the frame (and of the number and settings of cameras and pictures), but not of how many people are rendered.
 """
 
 import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from kdas_tf import files
 from kdas_tf.data.embedded import people, rendering, scenes, walkers
+from kdas_tf.data.records import Progress
 from kdas_tf.errors import UserError
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
@@ -103,7 +104,7 @@ def write_dataset(
     root: str | os.PathLike,
     wanted: RenderedPeople = RenderedPeople(),
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Writes the embedded data set: rendered people in the layout of Market-1501.
 
@@ -116,7 +117,7 @@ def write_dataset(
     Args:
         root: folder to write. It is written as `root` + ".partial" and renamed when it is complete.
         wanted: what the pictures depend on.
-        progress: called with (pictures done, pictures in total) after each picture.
+        progress: told of every picture.
 
     Raises:
         UserError: `root` exists and holds something else.
@@ -146,18 +147,18 @@ def _is_complete(root: Path, wanted: RenderedPeople, images: int) -> bool:
         return False
     advice = f"Delete {root} to render the data again, or choose another folder."
     try:
-        found = files.read_json(root / _PARAMETERS)
+        there = files.read_json(root / _PARAMETERS)
     except (OSError, ValueError) as error:
         raise UserError(
             f"Expected the embedded data set or nothing at {root}, but its {_PARAMETERS} cannot be read "
             f"({type(error).__name__}). {advice}"
         ) from error
     expected = json.loads(json.dumps(dataclasses.asdict(wanted)))
-    if found != expected:
-        found = found if isinstance(found, dict) else {}
-        changed = [name for name in expected if found.get(name) != expected[name]]
+    if there != expected:
+        there = there if isinstance(there, dict) else {}
+        changed = [name for name in expected if there.get(name) != expected[name]]
         asked = ", ".join(f"{name}={expected[name]}" for name in changed)
-        came = ", ".join(f"{name}={found.get(name)}" for name in changed)
+        came = ", ".join(f"{name}={there.get(name)}" for name in changed)
         raise UserError(f"Expected the embedded data in {root} to have {asked}, but it has {came}. {advice}")
     count = sum(1 for folder in (TRAIN, QUERY, GALLERY) for _ in (root / folder).glob("*.jpg"))
     if count != images:
@@ -169,21 +170,29 @@ def _shots(wanted: RenderedPeople) -> Iterator[_Shot]:
     """Lists the pictures: who is where, and what each file is called."""
     for index in range(max(wanted.train_identities, wanted.test_identities)):
         if index < wanted.train_identities:
-            for shots in _passages(wanted, 2 * index + 1):
-                for shot in shots:
-                    yield dataclasses.replace(shot, file=f"{TRAIN}/{shot.file}")
+            yield from _passages(wanted, 2 * index + 1)
         if index < wanted.test_identities:
-            yield from _test_shots(wanted, index)
+            yield from _passages(wanted, 2 * index + 2)
+            yield from _nobody(wanted, 2 * index + 2)
 
 
-def _test_shots(wanted: RenderedPeople, index: int) -> Iterator[_Shot]:
-    """Lists queries and gallery of one test identity, and the distractor and the junk that come with it."""
-    identity = 2 * index + 2
-    for shots in _passages(wanted, identity):
-        rng = np.random.default_rng([wanted.seed, _QUERY, identity, shots[0].camera])
-        query = int(rng.integers(len(shots)))
-        for number, shot in enumerate(shots):
-            yield dataclasses.replace(shot, file=f"{QUERY if number == query else GALLERY}/{shot.file}")
+def _passages(wanted: RenderedPeople, identity: int) -> Iterator[_Shot]:
+    """Lists the pictures of a person, camera by camera; the person passes each camera once, at a time of its own."""
+    route = np.random.default_rng([wanted.seed, _ROUTE, identity])
+    count = int(route.integers(2, wanted.cameras + 1))
+    for camera in sorted(int(number) + 1 for number in route.permutation(wanted.cameras)[:count]):
+        rng = np.random.default_rng([wanted.seed, _PASSAGE, identity, camera])
+        sequence, frame = int(rng.integers(1, 7)), int(rng.integers(1, 90_000))
+        query = np.random.default_rng([wanted.seed, _QUERY, identity, camera]).integers(wanted.images_per_camera)
+        for number in range(wanted.images_per_camera):
+            folder = TRAIN if identity % 2 else QUERY if number == query else GALLERY
+            name = f"{identity:04d}_c{camera}s{sequence}_{frame:06d}_{rng.integers(1, 6):02d}.jpg"
+            yield _Shot(f"{folder}/{name}", _FRAME, identity, camera, frame)
+            frame += int(rng.integers(5, 40))
+
+
+def _nobody(wanted: RenderedPeople, identity: int) -> Iterator[_Shot]:
+    """Lists the distractor and the junk that come with a test identity."""
     for stream, label in ((_DISTRACTOR, "0000"), (_JUNK, "-1")):
         rng = np.random.default_rng([wanted.seed, stream, identity])
         camera = int(rng.integers(1, wanted.cameras + 1))
@@ -192,37 +201,17 @@ def _test_shots(wanted: RenderedPeople, index: int) -> Iterator[_Shot]:
         yield _Shot(file, stream, identity, camera, 0)
 
 
-def _passages(wanted: RenderedPeople, identity: int) -> Iterator[list[_Shot]]:
-    """Lists the pictures of a person by camera: each camera is passed once, at a time of its own."""
-    route = np.random.default_rng([wanted.seed, _ROUTE, identity])
-    count = int(route.integers(2, wanted.cameras + 1))
-    for camera in sorted(int(number) + 1 for number in route.permutation(wanted.cameras)[:count]):
-        rng = np.random.default_rng([wanted.seed, _PASSAGE, identity, camera])
-        sequence, frame = int(rng.integers(1, 7)), int(rng.integers(1, 90_000))
-        shots = []
-        for _ in range(wanted.images_per_camera):
-            name = f"{identity:04d}_c{camera}s{sequence}_{frame:06d}_{rng.integers(1, 6):02d}.jpg"
-            shots.append(_Shot(name, _FRAME, identity, camera, frame))
-            frame += int(rng.integers(5, 40))
-        yield shots
-
-
-def _render_all(
-    root: Path, wanted: RenderedPeople, shots: list[_Shot], progress: Callable[[int, int], None] | None
-) -> None:
+def _render_all(root: Path, wanted: RenderedPeople, shots: list[_Shot], progress: Progress | None) -> None:
     """Renders and writes the pictures."""
     shape = rendering.canvas_shape(wanted.image_size)
-    cameras = {number: _camera(wanted, number, shape) for number in range(1, wanted.cameras + 1)}
+    cameras = {}
+    for number in range(1, wanted.cameras + 1):
+        rng = np.random.default_rng([wanted.seed, _CAMERA, number])
+        cameras[number] = scenes.random_camera(rng, number, shape, wanted.difficulty)
     for done, shot in enumerate(shots, start=1):
         _render(wanted, cameras[shot.camera], shot).save(root / shot.file, quality=wanted.quality)
         if progress is not None:
             progress(done, len(shots))
-
-
-def _camera(wanted: RenderedPeople, number: int, shape: tuple[int, int]) -> scenes.Camera:
-    """Draws the camera of this number, a function of the people."""
-    rng = np.random.default_rng([wanted.seed, _CAMERA, number])
-    return scenes.random_camera(rng, number, shape, wanted.difficulty)
 
 
 def _render(wanted: RenderedPeople, camera: scenes.Camera, shot: _Shot) -> Image.Image:

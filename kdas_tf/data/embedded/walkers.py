@@ -42,21 +42,13 @@ FAR = 16
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Where a person stands in the picture and at which point of the step.
+    """Where a person stands in the picture, and at which point of the step."""
 
-    Args:
-        yaw: direction of walking in radians: 0 towards the camera, pi / 2 to the right, pi away, 3 pi / 2 to the left.
-        phase: point of the walking cycle in radians.
-        size: pixels from the top of the head to the ground.
-        x: column of the body's axis, pixels.
-        y: row of the top of the head, pixels.
-    """
-
-    yaw: float
-    phase: float
-    size: float
-    x: float
-    y: float
+    yaw: float  # where the person walks, radians: 0 towards the camera, pi / 2 to the right, pi away from it
+    phase: float  # point of the walking cycle, radians
+    size: float  # pixels from the top of the head to the ground
+    x: float  # column of the body's axis, pixels
+    y: float  # row of the top of the head, pixels
 
 
 class _Sketch:
