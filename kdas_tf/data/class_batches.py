@@ -127,7 +127,7 @@ class RandomResizedCrop:
 
 
 def central_part(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """The largest part of the aspect of the result, less a border, resized: what "resize to 256, crop to 224" shows.
+    """The largest part that has the result's aspect, less a border: what "resize to 256, crop to 224" shows.
 
     Args:
         image: uint8 `[any height, any width, 3]`.
@@ -198,13 +198,8 @@ def validation_batches(
 ) -> tf.data.Dataset:
     """The central part of every image to judge by, once and in order.
 
-    The last batch is filled up with an image of weight 0, so that all batches have the same shape on all devices.
-
-    Args:
-        images: the source.
-        image_size: (height, width) in pixels.
-        batch_size: images in a batch.
-        shard: the rows to make, in parts that follow one another.
+    An image of weight 0 fills up the last batch, so that all batches have the same shape on all devices. The arguments
+    are those of `training_batches`.
 
     Returns:
         A data set of {"image", "label", "weight": float32 `[batch]`, 1 or 0}.

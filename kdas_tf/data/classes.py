@@ -80,17 +80,17 @@ def read(root: str | os.PathLike, *, held_out: float = 0.1) -> ClassData:
         )
     classes = tuple(names)
     if train_folder != folder and (folder / VAL).is_dir():
-        val = _records(folder / VAL, classes, _val_names(folder / VAL, classes))
-        return ClassData(folder.name, classes, _records(train_folder, classes, names), val)
-    held = {name: _held_out(name, of_class, held_out) for name, of_class in names.items()}
-    kept = {name: [file for file in of_class if file not in held[name]] for name, of_class in names.items()}
-    val = _records(train_folder, classes, {name: sorted(chosen) for name, chosen in held.items()})
-    if not val:
+        val_folder, val_names = folder / VAL, _val_names(folder / VAL, classes)
+    else:
+        val_folder, val_names = train_folder, {name: _held_out(name, names[name], held_out) for name in classes}
+        names = {name: [file for file in names[name] if file not in val_names[name]] for name in classes}
+    if not any(val_names.values()):
         raise UserError(
             f"Expected a class of two or more images in {train_folder}, one of them to judge by, but each has one.",
             code="content",
         )
-    return ClassData(folder.name, classes, _records(train_folder, classes, kept), val)
+    train, val = _records(train_folder, classes, names), _records(val_folder, classes, val_names)
+    return ClassData(folder.name, classes, train, val)
 
 
 def drop_damaged(data: ClassData, *, progress: Progress | None = None) -> ClassData:
@@ -199,14 +199,14 @@ def _val_names(folder: Path, classes: Sequence[str]) -> dict[str, list[str]]:
     return names
 
 
-def _held_out(class_name: str, names: Sequence[str], share: float) -> set[str]:
-    """A share of the images of a class, in the order of hashes of their names."""
+def _held_out(class_name: str, names: Sequence[str], share: float) -> list[str]:
+    """A share of the images of a class: the first in the order of hashes of their names."""
 
     def hashed(name: str) -> bytes:
         return hashlib.sha256(os.fsencode(f"{class_name}/{name}")).digest()
 
     number = min(max(1, round(share * len(names))), len(names) - 1)
-    return set(sorted(names, key=hashed)[:number])
+    return sorted(sorted(names, key=hashed)[:number])
 
 
 def _records(folder: Path, classes: Sequence[str], names: dict[str, list[str]]) -> tuple[Record, ...]:

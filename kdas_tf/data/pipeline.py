@@ -199,20 +199,17 @@ def _map(dataset: tf.data.Dataset, function: Callable[..., Any], calls: int = tf
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Spares AutoGraph, which would find no Python conditions and takes longer than tracing."""
+    """Turns off AutoGraph: there are no Python conditions, and looking for them takes longer than tracing."""
     return tf.autograph.experimental.do_not_convert(function)
 
 
 def ordered_batches(records: Sequence[Record], *, image_size: tuple[int, int], batch_size: int) -> tf.data.Dataset:
-    """All images once, in order and not augmented, for the extraction of features.
+    """Batches {"image": float32 `[batch, height, width, 3]` in 0..255} of all images once, in order, not augmented.
 
     Args:
         records: any split.
         image_size: (height, width) in pixels.
-        batch_size: images in a batch; the last one may have fewer.
-
-    Returns:
-        A data set of {"image": float32 `[batch, height, width, 3]` in 0..255}.
+        batch_size: images in a batch; the last batch may have fewer.
 
     Raises:
         UserError: `image_size` or `batch_size` is below 1.
@@ -232,10 +229,10 @@ _UNREADABLE = (
 
 @contextlib.contextmanager
 def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
-    """Turns TensorFlow's error about an image it cannot read into a `UserError` that names the file.
+    """Turns TensorFlow's error about an image that it cannot read into a `UserError` that names the file.
 
-    TensorFlow names a missing file but not a damaged one. All images are verified only once such an error has occurred,
-    so that batches cost nothing more.
+    TensorFlow does not name a damaged file. All images are verified, but only after such an error, so that batches cost
+    nothing more.
 
     Example:
         with naming_damaged_images(records):
@@ -260,7 +257,7 @@ def naming_damaged_images(records: Sequence[Record]) -> Iterator[None]:
 
 
 def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Prefetches, and lets whoever distributes a data set share batches instead of looking for files to share."""
+    """Prefetches, and makes `tf.distribute` share batches instead of files."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     # Batches are made side by side; the threads that would help with each of them are the step's.

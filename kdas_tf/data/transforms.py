@@ -49,17 +49,11 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 
 
 def resize_antialiased(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """Bit for bit `tf.image.resize(image, image_size, antialias=True)`, within 0..255, in less time.
+    """Resizes `[any height, any width, 3]` to (height, width), float32, within 0..255.
 
-    `tf.image.resize` hands rows and columns of a single image to other threads, which takes longer than the work. Here
-    columns are resized as one row of an image with many channels, and rows as a batch of images of one row each.
-
-    Args:
-        image: `[any height, any width, 3]`, 0..255.
-        image_size: (height, width) in pixels.
-
-    Returns:
-        Float32 `[height, width, 3]`.
+    The result is bit for bit that of `tf.image.resize(image, image_size, antialias=True)`, in less time. That function
+    hands rows and columns of a single image to other threads, which takes longer than the work. Here columns are
+    resized as one row of an image with many channels, and rows as a batch of images of one row each.
     """
     height, width = image_size
     old_height, old_width, channels = tf.unstack(tf.shape(image))
@@ -78,7 +72,7 @@ def _scale_width(images: tf.Tensor, width: int, scale: tf.Tensor) -> tf.Tensor:
 
 
 def load(path: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """As `decode`, from the name of a file."""
+    """Decodes a file like `decode`."""
     return decode(tf.io.read_file(path), image_size)
 
 
@@ -198,15 +192,10 @@ def _windows(mirrored: npt.NDArray, offset: npt.NDArray, image_size: tuple[int, 
 
 
 def _rectangles(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
-    """The first rectangle that fits into an image of height x width pixels, or an empty rectangle.
+    """The first rectangle that fits into an image of height x width pixels, or an empty one, for each of n images.
 
-    Args:
-        boxes: random numbers for area, aspect, top and left of each try, `[n, 4, tries]`.
-        height: of the images in pixels.
-        width: of the images in pixels.
-
-    Returns:
-        Top, left, bottom and right in pixels, `[n, 4]`.
+    Random numbers for area, aspect, top and left of each try, `[n, 4, tries]`, become top, left, bottom and right in
+    pixels, `[n, 4]`.
     """
     area = np.float32(height * width) * _between(*ERASING_AREA, boxes[:, 0])
     aspect = _between(*ERASING_ASPECT, boxes[:, 1])

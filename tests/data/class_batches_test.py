@@ -206,16 +206,6 @@ def test_the_central_part_is_that_of_resizing_to_256_and_cropping_to_224(height,
     np.testing.assert_allclose(part[:, :, 1].T, np.broadcast_to(rows, (224, 224)), atol=tolerance)
 
 
-def test_grey_and_transparent_images_become_rgb(tmp_path):
-    Image.new("L", (9, 9), 70).save(tmp_path / "0.jpg")
-    Image.new("RGBA", (9, 9), (30, 40, 50, 60)).save(tmp_path / "1.png")
-    records = tuple(Record(str(tmp_path / name), label, 0) for label, name in enumerate(("0.jpg", "1.png")))
-    dataset = validation_batches(ImageFiles(ClassData("", ("a", "b"), records, records)), image_size=SIZE, batch_size=2)
-    grey, transparent = next(iter(dataset))["image"].numpy()
-    assert (grey == 70).all()
-    np.testing.assert_array_equal(transparent[0, 0], [30, 40, 50])
-
-
 def test_file_names_need_not_be_utf8(tmp_path):
     path = bytes(tmp_path) + b"/\xff.png"
     Image.new("RGB", (9, 9)).save(tmp_path / "0.png")

@@ -26,32 +26,10 @@ def point_to(mat, node, pair=1, person=1, cell=1):
         cells[cell - 1, person - 1] = node(file["#refs#"])
 
 
-def test_an_image_is_written_upright(mat, tmp_path):
-    with h5py.File(mat, "r") as file:
-        assert file[reference_of(file, 2, 2, 6)].shape == (3, 16, 26)  # stored transposed
-    assert cuhk03_images.extract(mat, "labeled", ["2_002_2_06.png"], tmp_path / "images") == {}
-    with Image.open(tmp_path / "images" / "2_002_2_06.png") as image:
-        assert image.format == "PNG"
-        np.testing.assert_array_equal(np.asarray(image), miniatures.photograph(22, 2, 6)[:26])
-
-
-def test_only_what_is_asked_for_is_written_and_progress_is_told(mat, tmp_path):
-    names = ["1_001_1_01.png", "5_001_2_07.png"]
-    calls = []
-    cuhk03_images.extract(mat, "labeled", names, tmp_path, progress=lambda done, total: calls.append((done, total)))
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == names
-    assert calls == [(1, 2), (2, 2)]
-
-
 @pytest.mark.parametrize("name", ["1_001_1_03.png", "1_004_1_01.png", "6_001_1_01.png", "0_001_1_01.png"])
 def test_an_empty_or_absent_place_has_no_image(mat, tmp_path, name):
     assert cuhk03_images.extract(mat, "labeled", [name], tmp_path) == {name: cuhk03_images.NO_IMAGE}
     assert not (tmp_path / name).exists()
-
-
-def test_an_image_of_the_labeled_boxes_can_be_absent_among_the_detected_ones(mat, tmp_path):
-    assert cuhk03_images.extract(mat, "labeled", ["1_001_1_02.png"], tmp_path / "labeled") == {}
-    assert cuhk03_images.extract(mat, "detected", ["1_001_1_02.png"], tmp_path / "detected")
 
 
 @pytest.mark.parametrize(

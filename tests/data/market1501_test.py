@@ -6,7 +6,6 @@ import pytest
 from kdas_tf.data import layouts, market1501
 from kdas_tf.data.records import Record
 from kdas_tf.errors import UserError
-from tests.data import miniatures
 
 
 def make(root, files):
@@ -77,13 +76,6 @@ def test_images_with_wrong_names_are_left_out_with_a_reason(tmp_path, name):
     assert dict(data.skipped)[str(tmp_path / "bounding_box_train" / name)] == market1501.WRONG_NAME
 
 
-@pytest.mark.parametrize("name", ["Thumbs.db", ".DS_Store", "._0002_c1s1_000451_03.jpg", "readme.txt"])
-def test_files_that_are_no_images_are_left_out_quietly(tmp_path, name):
-    data = market1501.read(make(tmp_path, [*COMPLETE, f"bounding_box_train/{name}"]))
-    assert len(data.train) == 3
-    assert len(data.skipped) == 1
-
-
 def test_links_that_lead_nowhere_or_in_a_loop_are_left_out(tmp_path):
     train = make(tmp_path, COMPLETE) / "bounding_box_train"
     (train / "loop").symlink_to(train)
@@ -115,12 +107,6 @@ def test_training_images_alone_are_enough_but_warned_about(tmp_path, caplog):
         data = market1501.read(make(tmp_path, COMPLETE[:3]))
     assert (data.query, data.gallery) == ((), ())
     assert "query and gallery" in caplog.text
-
-
-def test_identities_in_training_and_test_images_are_warned_about(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING):
-        market1501.read(make(tmp_path, [*COMPLETE, "query/0002_c1s1_000001_00.jpg"]))
-    assert "1 identities" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -178,10 +164,3 @@ def test_distractors_that_are_no_folder_of_images_are_an_error(tmp_path, files, 
     make(tmp_path, files)
     with pytest.raises(UserError, match=f"{came}.*Correct market1501.read.distractors"):
         market1501.read(make(tmp_path / "data", COMPLETE), distractors=str(tmp_path / given))
-
-
-def test_the_miniature_is_read_completely(tmp_path):
-    data = market1501.read(miniatures.market1501(tmp_path, train=4, test=3, cameras=2, images=2))
-    assert (len(data.train), len(data.query), len(data.gallery)) == (4 * 4, 3 * 2, 3 * 2 + 1)
-    assert {r.identity for r in data.train} == {1, 2, 3, 4}
-    assert {r.identity for r in data.query} == {5, 6, 7}

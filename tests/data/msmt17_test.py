@@ -96,13 +96,6 @@ def test_a_missing_list_is_an_error_that_names_it(tmp_path, file):
         msmt17.read(tmp_path)
 
 
-def test_folders_without_any_list_are_an_error_that_names_the_lists(tmp_path):
-    for path in miniatures.msmt17(tmp_path).glob("list_*.txt"):
-        path.unlink()
-    with pytest.raises(UserError, match=r"list_train.txt, list_query.txt.* found only train and test\. .*the lists"):
-        msmt17.read(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("content", "came"),
     [

@@ -89,12 +89,6 @@ def test_the_same_image_is_augmented_differently_at_every_place(records):
     assert len(set(images)) == len(images)
 
 
-def test_nothing_is_left_to_do_after_the_last_epoch(records):
-    dataset = batches(records, start_epoch=2, epochs=2)
-    assert dataset.cardinality() == 0
-    assert list(dataset) == []
-
-
 def test_replicas_get_the_parts_of_the_global_batch(records):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     distributed = strategy.experimental_distribute_dataset(batches(records))

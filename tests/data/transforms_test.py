@@ -60,14 +60,6 @@ def test_shrinking_averages_instead_of_skipping_pixels(tmp_path, write_image):
     np.testing.assert_allclose(small[1:-1], 100, atol=3)
 
 
-@pytest.mark.parametrize("size", [(160, 64), (97, 41), (61, 33)])
-def test_white_stays_white_when_it_shrinks(tmp_path, write_image, size):
-    write_image(tmp_path / "white.png", pixels=np.full((*size, 3), 255, np.uint8))
-    small = transforms.load(str(tmp_path / "white.png"), (32, 16)).numpy()
-    assert small.max() <= 255
-    np.testing.assert_allclose(small, 255, atol=1e-3)
-
-
 @pytest.mark.parametrize("size", [(128, 64), (97, 41), (301, 17), (13, 30), (1, 1)])
 @pytest.mark.parametrize("image_size", [(64, 32), (33, 47), (1, 4)])
 def test_antialiasing_gives_the_bits_of_tf_image_resize(size, image_size):

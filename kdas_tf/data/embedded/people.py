@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 
 Colour = tuple[float, float, float]
+Palette = tuple[tuple[Colour, float], ...]
 
 # Clothes seen in a street: muted and few, so that many people share them. (red, green, blue) in 0..255, and how often.
-_TOPS: tuple[tuple[Colour, float], ...] = (
+_TOPS: Palette = (
     ((30, 30, 34), 5),  # black
     ((66, 66, 70), 3),  # charcoal
     ((128, 128, 130), 3),  # grey
@@ -25,7 +26,7 @@ _TOPS: tuple[tuple[Colour, float], ...] = (
     ((204, 156, 160), 1),  # pink
     ((182, 144, 66), 0.8),  # mustard
 )
-_BOTTOMS: tuple[tuple[Colour, float], ...] = (
+_BOTTOMS: Palette = (
     ((30, 30, 34), 5),  # black
     ((62, 62, 66), 2),  # charcoal
     ((46, 56, 84), 4),  # dark jeans
@@ -36,21 +37,21 @@ _BOTTOMS: tuple[tuple[Colour, float], ...] = (
     ((88, 86, 60), 1),  # olive
     ((214, 210, 200), 0.6),  # white
 )
-_SKIN: tuple[tuple[Colour, float], ...] = (
+_SKIN: Palette = (
     ((232, 194, 168), 3),
     ((214, 170, 138), 3),
     ((182, 134, 100), 2),
     ((132, 90, 64), 1.5),
     ((88, 60, 46), 1.5),
 )
-_HAIR: tuple[tuple[Colour, float], ...] = (
+_HAIR: Palette = (
     ((26, 22, 22), 5),
     ((66, 46, 34), 4),
     ((118, 84, 54), 2),
     ((186, 152, 100), 1.5),
     ((150, 146, 142), 1),
 )
-_SHOES: tuple[tuple[Colour, float], ...] = (
+_SHOES: Palette = (
     ((28, 26, 26), 4),
     ((222, 220, 216), 3),
     ((96, 66, 46), 2),
@@ -84,7 +85,7 @@ class Person:
     cadence: float  # frames of one walking cycle (two steps)
 
 
-def _colour(rng: np.random.Generator, palette: tuple[tuple[Colour, float], ...], spread: float = 7.0) -> Colour:
+def _colour(rng: np.random.Generator, palette: Palette, spread: float = 7.0) -> Colour:
     """Draws a colour of the palette and varies it a little, because no two fabrics are dyed alike."""
     weights = np.array([weight for _, weight in palette])
     base = np.array(palette[rng.choice(len(palette), p=weights / weights.sum())][0])
@@ -99,11 +100,7 @@ def _pick(rng: np.random.Generator, **weights: float) -> str:
 
 
 def random_person(rng: np.random.Generator) -> Person:
-    """Draws a person.
-
-    Args:
-        rng: where the randomness comes from; the same state gives the same person.
-    """
+    """Draws a person; the same state of the generator gives the same person."""
     top, accent = _colour(rng, _TOPS), _colour(rng, _TOPS)
     while sum(abs(one - other) for one, other in zip(top, accent, strict=True)) < 90:
         accent = _colour(rng, _TOPS)  # a pattern in nearly the same colour would be invisible

@@ -60,7 +60,7 @@ def _draw_figure(
 def random_box(
     rng: np.random.Generator, shape: tuple[int, int], scale: float, difficulty: float, *, junk: bool
 ) -> tuple[float, float, float]:
-    """Draws where a person is in the box that a detector cut out.
+    """Draws where a person is in the box that a detector cut out of a canvas, as `size`, `x` and `y` of a pose.
 
     Args:
         rng: draws the errors of the detector.
@@ -68,9 +68,6 @@ def random_box(
         scale: size of the person relative to the average.
         difficulty: how much the detector errs, 0 to 1.
         junk: whether the detector missed most of the person.
-
-    Returns:
-        `size`, `x` and `y` of a `walkers.Pose`.
     """
     height, width = shape
     error = 3.0 if rng.random() < 0.15 * difficulty else 1.0

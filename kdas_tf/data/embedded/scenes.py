@@ -38,13 +38,9 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[
 
 
 def random_camera(rng: np.random.Generator, number: int, shape: tuple[int, int], difficulty: float) -> Camera:
-    """Draws a camera.
+    """Draws a camera for a canvas of (height, width) pixels; cameras of successive numbers look in other directions.
 
-    Args:
-        rng: where the randomness comes from.
-        number: the camera's number; neighbours look in different directions.
-        shape: (height, width) of the canvas on which figures are drawn, pixels.
-        difficulty: 0 gives cameras that see the same colours, 1 cameras that hardly agree.
+    With difficulty 0 all cameras see the same colours, with 1 they hardly agree.
     """
     warm, green = rng.normal(0, 0.14 * difficulty), rng.normal(0, 0.06 * difficulty)
     # The golden angle: any few successive cameras look at people from well separated directions.
@@ -163,14 +159,9 @@ def occlude(rng: np.random.Generator, canvas: Image.Image) -> None:
 def photograph(
     rng: np.random.Generator, camera: Camera, canvas: Image.Image, size: tuple[int, int], difficulty: float
 ) -> Image.Image:
-    """Takes the picture: lens, light and sensor of the camera.
+    """Takes a picture of (height, width) pixels of a canvas: lens, light and sensor of the camera.
 
-    Args:
-        rng: draws what varies from frame to frame.
-        camera: which camera.
-        canvas: the drawn picture, larger than `size`.
-        size: (height, width) of the picture, pixels.
-        difficulty: how much the light varies, 0 to 1.
+    The light varies from frame to frame, the more the greater the difficulty, 0 to 1.
     """
     height, width = size
     sharpness = camera.sharpness * (1 - 0.3 * difficulty * float(rng.random()))

@@ -8,7 +8,6 @@ figure drawing, with a slightly larger head, because hair and hat should be seen
 
 import dataclasses
 import enum
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -193,11 +192,8 @@ def _backpack(sketch: _Sketch, girth: float) -> None:
     """Draws a backpack."""
     columns = [sketch.column(x * girth, z) for x in (-0.088, 0.088) for z in (-0.05, -0.15)]
     left, right = min(columns), max(columns)
-    sketch.band(
-        [(0.18, (right - left) * 0.38), (0.22, (right - left) / 2), (0.43, (right - left) / 2)],
-        Label.BAG,
-        (left + right) / 2,
-    )
+    width, centre = right - left, (left + right) / 2
+    sketch.band([(0.18, width * 0.38), (0.22, width / 2), (0.43, width / 2)], Label.BAG, centre)
 
 
 def _handbag(sketch: _Sketch, person: Person) -> None:
@@ -209,29 +205,25 @@ def _handbag(sketch: _Sketch, person: Person) -> None:
 
 
 def draw_labels(shape: tuple[int, int], person: Person, pose: Pose) -> np.ndarray:
-    """Draws the map of what is seen where.
-
-    Args:
-        shape: (height, width) of the picture, pixels.
-        person: who is drawn.
-        pose: where and how.
+    """Draws a person on a picture of (height, width) pixels.
 
     Returns:
-        `[height, width]` uint8: a `Label`, plus `FAR` on the side away from the camera.
+        What is seen where, uint8 `[height, width]`: a `Label`, plus `FAR` on the side away from the camera.
     """
     sketch = _Sketch(shape, pose)
     _legs(sketch, person, pose.phase)
+    # How near to the camera each part is, and what draws it.
     parts: list[tuple[float, Callable[[], None]]] = [
-        (0.0, functools.partial(_torso, sketch, person)),
-        (0.05, functools.partial(_head, sketch, person)),
-    ]
-    for side in (1, -1):
+        (0.0, lambda: _torso(sketch, person)),
+        (0.05, lambda: _head(sketch, person)),
         # Seen from the front or the back both arms are beside the body, and in front of what they touch.
-        parts.append((sketch.depth(side * 0.12, 0.0) + 0.02, functools.partial(_arm, sketch, person, pose.phase, side)))
+        (sketch.depth(0.12, 0.0) + 0.02, lambda: _arm(sketch, person, pose.phase, 1)),
+        (sketch.depth(-0.12, 0.0) + 0.02, lambda: _arm(sketch, person, pose.phase, -1)),
+    ]
     if person.bag == "backpack":
-        parts.append((sketch.depth(0.0, -0.1), functools.partial(_backpack, sketch, person.girth)))
+        parts.append((sketch.depth(0.0, -0.1), lambda: _backpack(sketch, person.girth)))
     elif person.bag == "handbag":
-        parts.append((sketch.depth(person.bag_side * 0.15, 0.0) + 0.03, functools.partial(_handbag, sketch, person)))
+        parts.append((sketch.depth(person.bag_side * 0.15, 0.0) + 0.03, lambda: _handbag(sketch, person)))
     for _, draw in sorted(parts, key=lambda part: part[0]):
         draw()
     return np.asarray(sketch.image)
