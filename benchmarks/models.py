@@ -231,25 +231,15 @@ def real_batches(
         kept: whether decoded images are kept in memory.
         paired: whether these are a search's two batches of the halves of the records.
     """
-    from kdas_tf.data.image_cache import ImageCache
-    from kdas_tf.data.pipeline import balanced_batches, paired_batches
-    from kdas_tf.data.records import relabel
+    from kdas_tf.data.pipeline import TrainingImages, balanced_batches, paired_batches
     from kdas_tf.data.splits import half_split
     from kdas_tf.data.transforms import Augmentation
     from kdas_tf.settings import Sampling
 
-    labels = relabel(records)[0]
-    arguments: dict[str, Any] = {
-        "records": records,
-        "labels": labels,
-        "image_size": size,
-        "sampling": Sampling(
-            identities_per_batch=shape[0], images_per_identity=shape[1], augmentation=Augmentation(padding=padding)
-        ),
-        "epochs": 10_000,
-        "cache": ImageCache(records, size, limit=1e9 if kept else 0),
-    }
+    images = TrainingImages(records, size, cache_bytes=1e9 if kept else 0)
+    augmentation = Augmentation(padding=padding)
+    sampling = Sampling(identities_per_batch=shape[0], images_per_identity=shape[1], augmentation=augmentation)
     if not paired:
-        return balanced_batches(indices=range(len(labels)), seed=0, **arguments)
-    halves = half_split(labels, 0)
-    return paired_batches({"train": (halves[0], 0), "val": (halves[1], 1)}, **arguments)
+        return balanced_batches(images, sampling=sampling, seed=0, epochs=10_000)
+    train, val = half_split(images.labels, 0)
+    return paired_batches(images, {"train": (train, 0), "val": (val, 1)}, sampling=sampling, epochs=10_000)
