@@ -169,29 +169,33 @@ def _plans(
     """What each part of each batch shows: positions in the records `[part]`, and choices `[part, any]`."""
     rows, part = shard.rows(sampler.batch_size), shard.part(sampler.batch_size)
 
-    def choose(seeds: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        # Not of width 0: TensorFlow 2.21 crashes where it takes such arrays apart.
-        unused = np.zeros((len(seeds), 1), np.float32)
-        choices = unused if augmentation is None else augmentation.draw(seeds, image_size)
-        return choices.reshape(len(seeds) // part, part, choices.shape[1])
+    def choose(places: Sequence[tuple[int, int]]) -> npt.NDArray[np.float32]:
+        if augmentation is None:  # not of width 0: TensorFlow 2.21 crashes where it takes such arrays apart
+            return np.zeros((len(places) * (rows.stop - rows.start), 1), np.float32)
+        shape = (augmentation.random_numbers, sampler.batch_size)
+        numbers = [_random_numbers(sampler.seed, *place, shape)[:, rows] for place in places]
+        return augmentation.choose(np.concatenate(numbers, axis=1), image_size)
 
     def plan(first: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         planned = range(int(first), min(int(first) + _PLANNED_STEPS, steps.stop))
         places = [divmod(step, sampler.steps_per_epoch) for step in planned]
         chosen = np.stack([indices[sampler.batch(*place)][rows] for place in places])
-        sources = [np.random.SeedSequence([_STREAM, sampler.seed, *place]) for place in places]
-        words = np.stack([source.generate_state(2 * sampler.batch_size) for source in sources])
-        seeds = words.view(np.int32).reshape(len(places), -1, 2)[:, rows].reshape(-1, 2)
-        return chosen.reshape(-1, part), choose(seeds)
+        return chosen.reshape(-1, part), choose(places).reshape(-1, part, width)
 
     def plan_in_graph(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         chosen, choices = tf.numpy_function(plan, [first], [tf.int32, tf.float32])
         return tf.ensure_shape(chosen, [None, part]), tf.ensure_shape(choices, [None, part, width])
 
-    width = choose(np.zeros((part, 2), np.int32)).shape[-1]
+    width = choose([(0, 0)]).shape[1]
     # Not from_generator: since Python 3.11 it makes glibc (mallopt) ask the system for every 128 kB from then on, which
     # slows down everything in the process that makes tensors, the training step, too (TensorFlow 2.21).
     return tf.data.Dataset.range(steps.start, steps.stop, _PLANNED_STEPS).map(_as_it_is(plan_in_graph)).unbatch()
+
+
+def _random_numbers(seed: int, epoch: int, step: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Random numbers in [0, 1) of one batch, a function of the arguments; batches use separate counters of Philox."""
+    generator = np.random.Generator(np.random.Philox(key=[_STREAM, seed], counter=[0, 0, step, epoch]))
+    return generator.random(shape, np.float32)
 
 
 def _map(dataset: tf.data.Dataset, function: Callable[..., Any], calls: int = tf.data.AUTOTUNE) -> tf.data.Dataset:

@@ -1,4 +1,4 @@
-"""Decodes photographs and augments them; every random choice is a pure function of a seed."""
+"""Decodes photographs and augments them; every choice is a pure function of random numbers that are given."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kdas_tf.data import chance
 from kdas_tf.errors import UserError
 from kdas_tf.formats import IMAGENET_MEAN
 
@@ -91,11 +90,11 @@ def check_image_size(image_size: tuple[int, int]) -> tuple[int, int]:
 class Augmentation:
     """Random horizontal flip, padded crop and random erasing, in this order.
 
-    What happens to each image is drawn before (`draw`), so that a whole batch is changed in one step.
+    What happens to each image is chosen before (`choose`), so that a whole batch is changed in one step.
 
     Example:
-        choices = augmentation.draw(seeds, image_size=(384, 128))
-        images = augmentation(images, choices)
+        numbers = np.random.default_rng(seed).random((augmentation.random_numbers, len(images)), np.float32)
+        images = augmentation(images, augmentation.choose(numbers, image_size=(384, 128)))
 
     Args:
         flip: whether to mirror each image with a probability of one half.
@@ -127,11 +126,16 @@ class Augmentation:
                 f"Expected erasing_probability in 0..1, but got {self.erasing_probability}. Correct it.", code="range"
             )
 
-    def draw(self, seeds: npt.ArrayLike, image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
-        """Draws what happens to each image.
+    @property
+    def random_numbers(self) -> int:
+        """Random numbers for each image. The first four do not depend on erasing, so that flip and crop do not."""
+        return 4 + 4 * _ERASING_TRIES * bool(self.erasing_probability)
+
+    def choose(self, numbers: npt.NDArray[np.float32], image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
+        """Chooses what happens to each image.
 
         Args:
-            seeds: integers `[n, 2]`, one seed for each image; the same seed gives the same row.
+            numbers: random numbers in [0, 1), `[random_numbers, n]`.
             image_size: (height, width) in pixels.
 
         Returns:
@@ -147,14 +151,12 @@ class Augmentation:
                 f"Expected images of at least 2x2 pixels, to pad and crop, but got {image_size}. Choose a larger "
                 "image_size, or turn the crop off (transforms.Augmentation.padding = 0)."
             )
-        # Flip and crop are the same with and without erasing.
-        numbers = chance.uniform(seeds, 4 + 4 * _ERASING_TRIES * bool(self.erasing_probability))
-        mirrored = (numbers[:, 0] < 0.5) & self.flip
-        offset = np.floor(numbers[:, 1:3] * np.float32(2 * self.padding + 1)) - self.padding
-        rectangles = np.zeros((len(numbers), 4), np.float32)
+        mirrored = (numbers[0] < 0.5) & self.flip
+        offset = np.floor(numbers[1:3].T * np.float32(2 * self.padding + 1)) - self.padding
+        rectangles = np.zeros((len(offset), 4), np.float32)
         if self.erasing_probability:
-            erased = numbers[:, 3] < self.erasing_probability
-            boxes = numbers[erased, 4:].reshape(-1, 4, _ERASING_TRIES)
+            erased = numbers[3] < self.erasing_probability
+            boxes = numbers[4:, erased].T.reshape(-1, 4, _ERASING_TRIES)
             rectangles[erased] = _rectangles(boxes, *image_size)
         return np.concatenate([_windows(mirrored, offset, image_size), rectangles], axis=1, dtype=np.float32)
 
@@ -163,7 +165,7 @@ class Augmentation:
 
         Args:
             images: float32 `[n, height, width, 3]`, 0..255; height and width are static.
-            choices: float32 `[n, 8]`, from `draw`.
+            choices: float32 `[n, 8]`, from `choose`.
 
         Returns:
             Images of the same shape.

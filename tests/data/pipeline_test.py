@@ -100,6 +100,15 @@ def test_replicas_get_the_parts_of_the_global_batch(records):
     assert_same(joined, batches(records))
 
 
+def test_the_shards_of_several_processes_are_together_the_batch(records):
+    shards = [list(batches(records, shard=pipeline.BatchShard(worker, 2, devices=3))) for worker in range(2)]
+    joined = []
+    for step in range(4):  # of each process, three parts of two rows
+        parts = [part for shard in shards for part in shard[3 * step : 3 * step + 3]]
+        joined.append({key: tf.concat([part[key] for part in parts], axis=0) for key in parts[0]})
+    assert_same(joined, batches(records))
+
+
 def test_too_few_identities_for_a_batch_are_an_error(records):
     with pytest.raises(UserError, match="the images show 2"):
         batches(records, indices=range(12))

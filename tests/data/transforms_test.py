@@ -13,7 +13,8 @@ IMAGE = np.random.default_rng(0).uniform(1, 255, (HEIGHT, WIDTH, 3)).astype(np.f
 
 
 def augment(augmentation, seed, image=IMAGE):
-    choices = augmentation.draw([[seed, 7]], image.shape[:2])
+    numbers = np.random.default_rng(seed).random((augmentation.random_numbers, 1), np.float32)
+    choices = augmentation.choose(numbers, image.shape[:2])
     return augmentation(tf.constant(image[np.newaxis]), tf.constant(choices))[0].numpy()
 
 
@@ -126,14 +127,14 @@ def test_a_crop_is_a_window_of_the_padded_image_and_every_window_occurs(fill, pi
 
 
 @pytest.mark.parametrize(("size", "padding"), [((97, 41), 5), ((384, 128), 10), ((2, 3), 4)])
-def test_flip_and_crop_are_those_of_each_seed_s_own_numbers_to_the_pixel(size, padding):
+def test_flip_and_crop_are_those_of_each_image_s_own_numbers_to_the_pixel(size, padding):
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (24, *size, 3)).astype(np.float32)
-    seeds = random.integers(-(2**31), 2**31, (len(images), 2)).astype(np.int32)
+    numbers = random.random((4, len(images)), np.float32)
+    numbers[:, 0], numbers[:, 1] = 0, np.nextafter(np.float32(1), np.float32(0))  # the least and the greatest
     augmentation = Augmentation(padding=padding)
-    results = augmentation(tf.constant(images), tf.constant(augmentation.draw(seeds, size)))
-    for image, seed, result in zip(images, seeds, results, strict=True):
-        mirror, *offset = tf.random.stateless_uniform([3], seed).numpy()
+    results = augmentation(tf.constant(images), tf.constant(augmentation.choose(numbers, size)))
+    for image, (mirror, *offset, _), result in zip(images, numbers.T.tolist(), results, strict=True):
         top, left = (int(number * (2 * padding + 1)) for number in offset)
         padded = np.pad(image[:, ::-1] if mirror < 0.5 else image, [(padding, padding), (padding, padding), (0, 0)])
         np.testing.assert_array_equal(result, padded[top : top + size[0], left : left + size[1]])
@@ -141,7 +142,7 @@ def test_flip_and_crop_are_those_of_each_seed_s_own_numbers_to_the_pixel(size, p
 
 def test_an_image_of_one_row_cannot_be_cropped():
     with pytest.raises(UserError, match=r"at least 2x2 pixels, to pad and crop, but got \(1, 8\)"):
-        Augmentation(padding=2).draw([[0, 0]], (1, 8))
+        Augmentation(padding=2).choose(np.zeros((4, 1), np.float32), (1, 8))
 
 
 def test_erasing_fills_a_rectangle_of_the_paper_s_size_with_the_mean_pixel():
