@@ -135,21 +135,13 @@ def test_metrics_of_epochs_that_are_done_again_are_dropped_and_other_stages_are_
     ]
 
 
-def test_a_line_that_was_cut_off_is_dropped(metrics):
+@pytest.mark.parametrize("cut", ["", '\n{"stage": "search", "epo', '\n{"stage": "search"}\n', "\n[1]\n", "\n7\n"])
+def test_a_line_that_was_cut_off_is_dropped_or_ended(metrics, cut):
     MetricsFile(metrics, "search", 0).on_epoch_end(0, {"total": 1.0})
-    whole = metrics.read_text()
-    for cut in ('{"stage": "search", "epo', '{"stage": "search"}\n', "[1]\n", "7\n"):
-        metrics.write_text(whole + cut)
-        MetricsFile(metrics, "search", 1).on_epoch_end(1, {"total": 2.0})
-        assert [(entry["epoch"], entry["total"]) for entry in lines(metrics)] == [(1, 1.0), (2, 2.0)]
-    assert [path.name for path in metrics.parent.iterdir()] == ["metrics.jsonl"]
-
-
-def test_an_epoch_whose_line_end_was_cut_off_is_not_joined_with_the_next(metrics):
-    MetricsFile(metrics, "search", 0).on_epoch_end(0, {"total": 1.0})
-    metrics.write_text(metrics.read_text().rstrip("\n"))
+    metrics.write_text(metrics.read_text().rstrip("\n") + cut)
     MetricsFile(metrics, "search", 1).on_epoch_end(1, {"total": 2.0})
-    assert [entry["epoch"] for entry in lines(metrics)] == [1, 2]
+    assert [(entry["epoch"], entry["total"]) for entry in lines(metrics)] == [(1, 1.0), (2, 2.0)]
+    assert [path.name for path in metrics.parent.iterdir()] == ["metrics.jsonl"]
 
 
 @pytest.fixture
@@ -181,31 +173,15 @@ def test_progress_tells_the_epoch_the_values_and_the_time_left(clock_hand, capsy
     assert output[2] == "search: epoch 1/5  total 1.235  entropy 2.000  60.0 s  time left 4:00"  # 4 epochs of 60 s
 
 
-def test_the_time_left_forgets_the_first_epoch_which_compiles(clock_hand, capsys):
+def test_the_time_left_forgets_the_first_epoch_which_compiles_and_ends_at_none(clock_hand, capsys):
     progress = Progress("search", epochs=5, steps=1)
-    for epoch, seconds in enumerate((60, 10, 20)):
+    for epoch, seconds in enumerate((60, 10, 20, 30, 40)):
         epoch_of(progress, clock_hand, epoch, seconds, {})
     shown = re.findall(r"time left (\S+)", capsys.readouterr().out)
-    assert shown == ["4:00", "0:30", "0:30"]  # 4 * 60, then 3 * 10, then 2 * (10 + 20) / 2
+    # 4 * 60, then 3 * 10, then 2 * (10 + 20) / 2, then (10 + 20 + 30) / 3
+    assert shown == ["4:00", "0:30", "0:30", "0:20", "0:00"]
 
 
-def test_after_the_last_epoch_no_time_is_left(clock_hand, capsys):
-    progress = Progress("search", epochs=3, steps=1)
-    epoch_of(progress, clock_hand, 2, 60, {})
-    assert "epoch 3/3" in (output := capsys.readouterr().out) and output.endswith("time left 0:00\n")
-
-
-@pytest.mark.parametrize(
-    "seconds, text",
-    [
-        (0, "0:00"),
-        (5.4, "0:05"),
-        (59.6, "1:00"),
-        (61, "1:01"),
-        (3599.4, "59:59"),
-        (3600, "1:00:00"),
-        (90061, "25:01:01"),
-    ],
-)
-def test_durations_read_like_a_clock(seconds, text):
-    assert clock(seconds) == text
+def test_durations_read_like_a_clock():
+    texts = {0: "0:00", 5.4: "0:05", 59.6: "1:00", 61: "1:01", 3599.4: "59:59", 3600: "1:00:00", 90061: "25:01:01"}
+    assert {seconds: clock(seconds) for seconds in texts} == texts

@@ -60,11 +60,7 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-@pytest.mark.parametrize("damage", [flip_a_bit, cut, lambda path: path.unlink()], ids=["bit", "cut", "gone"])
+@pytest.mark.parametrize("damage", [flip_a_bit, lambda path: path.unlink()], ids=["bit", "gone"])
 @pytest.mark.parametrize("file", ["state.data-00000-of-00001", "state.index"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(file, damage, tmp_path, caplog):
     checkpoints, variable = three(tmp_path)
