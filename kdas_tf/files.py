@@ -68,7 +68,8 @@ def hash_files(path: str | os.PathLike) -> str:
             digest.update(os.fsencode(file.relative_to(path)) + f"\0{sha256(file)}\n".encode())
     except OSError as error:
         raise UserError(
-            f"Expected a file or a folder at {path}, but it cannot be read ({error.strerror}). Correct the path."
+            f"Expected a file or a folder at {path}, but it cannot be read ({error.strerror}). Correct the path.",
+            code="missing",
         ) from error
     return digest.hexdigest()
 

@@ -95,7 +95,8 @@ def hash_photographs(paths: Sequence[str]) -> str:
         except OSError as error:
             raise UserError(
                 f"Expected the photograph {name}, but it cannot be read ({error.strerror}). Restore it, or run the "
-                "data stage again to leave it out."
+                "data stage again to leave it out.",
+                code="missing",
             ) from error
         digest.update(os.fsencode(name[len(root) :]) + f"\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return digest.hexdigest()

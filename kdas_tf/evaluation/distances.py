@@ -140,7 +140,7 @@ class FeatureDistances:
 def check_metric(metric: str) -> None:
     """Raises a `UserError` if there is no such metric."""
     if metric not in get_args(Metric):
-        raise UserError(f"Expected metric to be one of {', '.join(get_args(Metric))}, got {metric!r}.")
+        raise UserError(f"Expected metric to be one of {', '.join(get_args(Metric))}, got {metric!r}.", code="choice")
 
 
 def product_error(width: int) -> float:

@@ -51,9 +51,11 @@ class Rules:
     def __post_init__(self):
         for name, choices in (("average_precision", get_args(AveragePrecision)), ("unmatched", get_args(Unmatched))):
             if getattr(self, name) not in choices:
-                raise UserError(f"Expected {name} to be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
+                raise UserError(
+                    f"Expected {name} to be one of {', '.join(choices)}, got {getattr(self, name)!r}.", code="choice"
+                )
         if self.repeats < 1 or self.seed < 0:
-            raise UserError(f"Expected repeats >= 1 and seed >= 0, got {self.repeats} and {self.seed}.")
+            raise UserError(f"Expected repeats >= 1 and seed >= 0, got {self.repeats} and {self.seed}.", code="range")
 
     def conventions(self) -> dict[str, str]:
         """How the numbers were made, in short texts, for tables and files of results."""

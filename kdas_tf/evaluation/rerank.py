@@ -38,7 +38,8 @@ class Reranking:
         check_range(self, "k1 k2", least=1)
         if not 0 <= self.weight <= 1:
             raise UserError(
-                f"Expected rerank.Reranking.weight to be between 0 and 1, got {self.weight}. The paper has 0.3."
+                f"Expected rerank.Reranking.weight to be between 0 and 1, got {self.weight}. The paper has 0.3.",
+                code="range",
             )
 
 

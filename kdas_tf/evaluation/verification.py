@@ -55,7 +55,9 @@ class VerificationSettings:
     def __post_init__(self):
         if not 0 < self.max_fpr <= 1:
             name = "verification.VerificationSettings.max_fpr"
-            raise UserError(f"Expected {name} to be above 0 and at most 1, got {self.max_fpr}. Correct it.")
+            raise UserError(
+                f"Expected {name} to be above 0 and at most 1, got {self.max_fpr}. Correct it.", code="range"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

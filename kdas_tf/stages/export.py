@@ -146,7 +146,8 @@ def _network_folder(workdir: Path, model: str | None) -> Path:
         raise UserError(f"{model} is exported already. Give the folder of the stage that left its network instead.")
     raise UserError(
         f"Nothing to export: {model or workdir} holds no trained network. Give --model=FOLDER of a stage, such as "
-        "runs/search/train, or the --workdir of a finished run."
+        "runs/search/train, or the --workdir of a finished run.",
+        code="missing",
     )
 
 
