@@ -47,11 +47,3 @@ def test_a_genotype_is_read_from_a_file(tmp_path):
 def test_an_unknown_architecture_is_refused_naming_the_known_ones(name):
     with pytest.raises(UserError, match=f"ResNet18.*AUTO_REID, a genotype.json file, or teacher:NAME.*got '{name}'"):
         baselines.make(name, 5, **SMALL)
-
-
-def test_an_unknown_backbone_and_a_file_without_genotype_are_refused(tmp_path):
-    with pytest.raises(UserError, match="Expected a backbone of keras"):
-        baselines.make("teacher:ResNet18", 5, **SMALL)
-    (tmp_path / "genotype.json").write_text("{}")
-    with pytest.raises(UserError, match="normal and reduce"):
-        baselines.make(str(tmp_path / "genotype.json"), 5, **SMALL)
