@@ -29,9 +29,10 @@ def test_names_are_the_rows_of_table_1():
 def test_names_make_what_they_say():
     resnet = baselines.make("ResNet18", 5, last_stride=1, **SMALL)
     assert isinstance(resnet, ResNet) and (resnet.depth, resnet.last_stride) == (18, 1)
-    student = baselines.make("GDAS_V1", 5, stem="cifar", drop_path=0.2, **SMALL)
+    options = {"stem": "cifar", "drop_path": 0.2}
+    student = baselines.make("GDAS_V1", 5, **options, **SMALL)
     assert isinstance(student, Student) and student.genotype == genotype.GDAS_V1
-    expected = {"image_size": [32, 32], "channels": 4, "cells": 2, "reductions": [1], "stem": "cifar", "drop_path": 0.2}
+    expected = {"image_size": (32, 32), "channels": 4, "cells": 2, "reductions": (1,), **options}
     assert {name: student.get_config()[name] for name in expected} == expected
     teacher = baselines.make("teacher:MobileNetV2", 5, **SMALL)
     assert isinstance(teacher, Teacher) and teacher.config["backbone_arguments"] == {"alpha": 0.35}
