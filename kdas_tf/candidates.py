@@ -7,19 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Candidate:
-    """A line of the table.
+    """A line of the table."""
 
-    Attributes:
-        layer: "file.Class" of the layer in `kdas_tf/space/`, a subclass of `kdas_tf.space.base.Operation`.
-        color: of the operation's arrows in pictures.
-        arguments: of the layer.
-        searched: whether it has a column in the alphas; if not, only genotypes by hand can use it.
-    """
-
-    layer: str
-    color: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    searched: bool = True
+    layer: str  # "file.Class" in `kdas_tf/space/`, a subclass of `kdas_tf.space.base.Operation`
+    color: str  # of the operation's arrows in pictures
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the layer
+    searched: bool = True  # has a column in the alphas; if not, only genotypes by hand can use it
 
 
 # Colours after Okabe and Ito's palette for colour-blind readers.

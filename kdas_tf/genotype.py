@@ -4,12 +4,13 @@ Follows the conventions of DARTS (Liu et al., 2019; https://github.com/quark0/da
 before the previous one (c_{k-2}), node 1 that of the previous cell (c_{k-1}), nodes 2 to 5 are computed in the cell.
 """
 
+import dataclasses
+import functools
 import json
 import math
 import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,25 +39,22 @@ CellName = Literal["normal", "reduce"]
 Pair = tuple[str, int]
 Matrix = Iterable[Iterable[float]]
 
+_content_error = functools.partial(UserError, code="content")
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
 class Genotype:
     """The operations of a normal and of a reduction cell.
 
     Lists are accepted wherever tuples are named, so that values read from JSON, gin or a Keras config can be passed on.
 
-    Attributes:
-        normal: Pairs (operation, source node) of the normal cell, two for each intermediate node, in the nodes' order.
-        reduce: The same for the reduction cell.
-        concat: The nodes whose outputs are concatenated to the cell's output, ascending.
-
     Raises:
-        UserError: If the pairs or the concatenated nodes do not describe a cell.
+        UserError: the pairs or the concatenated nodes do not describe a cell.
     """
 
-    normal: tuple[Pair, ...]
+    normal: tuple[Pair, ...]  # (operation, source node), two for each intermediate node, in the nodes' order
     reduce: tuple[Pair, ...]
-    concat: tuple[int, ...] = tuple(range(INPUTS, INPUTS + NODES))
+    concat: tuple[int, ...] = tuple(range(INPUTS, INPUTS + NODES))  # whose outputs are the cell's output, ascending
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "normal", _checked_pairs("normal", self.normal))
@@ -72,62 +70,40 @@ class Genotype:
         """Counts the skip connections of a cell; many of them are the sign of a collapsed search."""
         return sum(operation == "skip_connect" for pair in self.nodes(cell) for operation, _ in pair)
 
-    def to_json(self) -> str:
-        """Writes the genotype as the text of a genotype.json file."""
-        return _format(self._as_dict()) + "\n"
-
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
-        """Reads the text of a genotype.json file.
-
-        Args:
-            text: What `to_json` or `save` wrote, or the same by hand: only normal and reduce are required.
-
-        Returns:
-            The genotype; alphas and origin, if there are any, are not read.
+        """Reads the text of a genotype.json file, of which only normal and reduce are required.
 
         Raises:
-            UserError: If the text is not JSON or does not describe a genotype.
+            UserError: the text is not JSON or does not describe a genotype.
         """
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"Expected a genotype as JSON, got text that does not parse: {error}.", code="damaged"
-            ) from None
+            message = f"Expected a genotype as JSON, got text that does not parse: {error}."
+            raise UserError(message, code="damaged") from None
         if not isinstance(content, dict):
-            raise UserError(f"Expected a JSON object with normal and reduce, got {_short(content)}.", code="content")
+            raise _content_error(f"Expected a JSON object with normal and reduce, got {_short(content)}.")
         if content.get("format", FORMAT) != FORMAT:
-            raise UserError(f"Expected format {FORMAT!r}, got {_short(content['format'])}.", code="content")
+            raise _content_error(f"Expected format {FORMAT!r}, got {_short(content['format'])}.")
         unknown = sorted(set(content) - set(_KEYS))
         if unknown:
-            raise UserError(
-                f"Unknown key {_short(unknown[0])}; a genotype may have {', '.join(_KEYS)}.", code="content"
-            )
+            raise _content_error(f"Unknown key {_short(unknown[0])}; a genotype may have {', '.join(_KEYS)}.")
         if "normal" not in content or "reduce" not in content:
-            raise UserError(
-                f"Expected a genotype with normal and reduce, got only {', '.join(content) or 'nothing'}.",
-                code="content",
-            )
+            given = ", ".join(content) or "nothing"
+            raise _content_error(f"Expected a genotype with normal and reduce, got only {given}.")
         return cls(**{key: content[key] for key in ("normal", "reduce", "concat") if key in content})
-
-    def _as_dict(self) -> dict[str, Any]:
-        cells = {"normal": self.normal, "reduce": self.reduce, "concat": self.concat}
-        return {"format": FORMAT, "primitives": PRIMITIVES, **cells}
 
 
 def softmax(alpha: Matrix, name: str = "alpha") -> list[list[float]]:
-    """Weights of the candidate operations on every edge.
+    """Weights of the candidate operations on every edge: the softmax of every row.
 
     Args:
-        alpha: Architecture parameters `[14 edges, 7 candidates]`, nested sequences or an array.
-        name: What to call the matrix in an error.
-
-    Returns:
-        The softmax of every row.
+        alpha: `[14 edges, 7 candidates]`, nested sequences or an array.
+        name: of the matrix, for an error.
 
     Raises:
-        UserError: If the shape is another one or a value is not finite.
+        UserError: alpha has another shape or a value that is not finite.
     """
     weights = []
     for row in _checked_matrix(alpha, name):
@@ -149,16 +125,13 @@ def derive(alpha_normal: Matrix, alpha_reduce: Matrix, *, max_skip: int | None =
     larger first, and every edge its best operation. Ties go to the earlier edge and the earlier operation.
 
     Args:
-        alpha_normal: Architecture parameters of the normal cells, `[14 edges, 7 candidates]`.
-        alpha_reduce: The same of the reduction cells.
-        max_skip: At most so many skip connections in the normal cell: those with the smallest weights are replaced by
+        alpha_normal: of the normal cells, as in `softmax`.
+        alpha_reduce: of the reduction cells.
+        max_skip: at most so many skip connections in the normal cell: those with the smallest weights are replaced by
             the next best operation of their edge. No limit by default, as in the paper.
 
-    Returns:
-        The derived genotype.
-
     Raises:
-        UserError: If an alpha has another shape or is not finite, or max_skip is not a whole number >= 0.
+        UserError: as in `softmax`, or max_skip is not a whole number >= 0.
     """
     if max_skip is not None and (not _is_int(max_skip) or max_skip < 0):
         raise UserError(f"Expected max_skip to be None or a whole number >= 0, got {_short(max_skip)}.")
@@ -188,11 +161,7 @@ def _best_operation(row: Sequence[float], but: int | None = None) -> int:
 def random_genotype(seed: int) -> Genotype:
     """Draws a genotype uniformly from the search space, the control that any search has to beat.
 
-    Args:
-        seed: The same seed gives the same genotype, on every machine.
-
-    Returns:
-        A genotype whose nodes have two different sources, with any operation but none on each edge.
+    Nodes have two different sources, edges any operation but none. A seed gives the same genotype on every machine.
     """
     generator = random.Random(seed)
     cells = []
@@ -216,16 +185,16 @@ def save(
     """Writes a genotype.json file; whoever reads the path sees the whole file or none.
 
     Args:
-        path: The file; its folder is made if there is none.
-        genotype: What to write.
-        alpha_normal: The architecture parameters it was derived from, `[14 edges, 7 candidates]`.
-        alpha_reduce: The same of the reduction cells; both or neither.
-        derived_from: Where they come from, anything that JSON can hold.
+        path: the file; its folder is made if there is none.
+        genotype: what to write.
+        alpha_normal: what it was derived from, as in `derive`.
+        alpha_reduce: likewise; both or neither.
+        derived_from: where they come from, anything that JSON can hold.
 
     Raises:
-        UserError: If only one alpha is given, or one has another shape or is not finite.
+        UserError: only one alpha is given, or as in `softmax`.
     """
-    content = genotype._as_dict()
+    content = {"format": FORMAT, "primitives": PRIMITIVES, **dataclasses.asdict(genotype)}
     if (alpha_normal is None) != (alpha_reduce is None):
         raise UserError("Expected both alpha_normal and alpha_reduce, or neither; got one of them.")
     if alpha_normal is not None and alpha_reduce is not None:
@@ -238,16 +207,10 @@ def save(
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Genotype:
-    """Finds a genotype by its name, or reads it from a genotype.json file.
-
-    Args:
-        name_or_path: One of the names in `NAMED`, or a path.
-
-    Returns:
-        The genotype.
+    """Finds a genotype by its name in `NAMED`, or reads it from a genotype.json file.
 
     Raises:
-        UserError: If there is neither such a name nor such a file, or the file holds no genotype.
+        UserError: there is neither such a name nor such a file, or the file holds no genotype.
     """
     if name_or_path in NAMED:
         return NAMED[str(name_or_path)]
@@ -260,9 +223,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Genotype:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            raise UserError(
-                f"Expected a genotype.json of at most {MAX_FILE_BYTES} bytes, this file is larger.", code="damaged"
-            )
+            raise UserError(f"Expected at most {MAX_FILE_BYTES} bytes, this file is larger.", code="damaged")
         return Genotype.from_json(data.decode("utf-8"))
     except (UserError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: {error}", code=getattr(error, "code", "damaged")) from None
@@ -271,24 +232,21 @@ def load(name_or_path: str | os.PathLike[str]) -> Genotype:
 def _checked_pairs(cell: str, pairs: Any) -> tuple[Pair, ...]:
     wanted = f"{cell} to be {2 * NODES} pairs (operation, source node), two for each of {NODES} nodes"
     if not isinstance(pairs, (list, tuple)):
-        raise UserError(f"Expected {wanted}, got {_short(pairs)}.", code="content")
+        raise _content_error(f"Expected {wanted}, got {_short(pairs)}.")
     if len(pairs) != 2 * NODES:
-        raise UserError(f"Expected {wanted}, got {len(pairs)}.", code="content")
+        raise _content_error(f"Expected {wanted}, got {len(pairs)}.")
     for index, pair in enumerate(pairs):
         node = INPUTS + index // 2
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise UserError(f"Expected {wanted}, got {_short(pair)} at position {index}.", code="content")
+            raise _content_error(f"Expected {wanted}, got {_short(pair)} at position {index}.")
         operation, source = pair
         if operation not in OPERATIONS:
             known = ", ".join(OPERATIONS)
-            raise UserError(
-                f"Unknown operation {_short(operation)} at {cell} node {node}; known are {known}.", code="content"
-            )
+            raise _content_error(f"Unknown operation {_short(operation)} at {cell} node {node}; known are {known}.")
         if not _is_int(source) or not 0 <= source < node:
-            raise UserError(
+            raise _content_error(
                 f"Expected the source of {operation} at {cell} node {node} to be an earlier node, "
-                f"0 to {node - 1}, got {_short(source)}.",
-                code="content",
+                f"0 to {node - 1}, got {_short(source)}."
             )
     return tuple((str(operation), int(source)) for operation, source in pairs)
 
@@ -297,9 +255,7 @@ def _checked_concat(concat: Any) -> tuple[int, ...]:
     first, last = INPUTS, INPUTS + NODES - 1
     valid = isinstance(concat, (list, tuple, range)) and all(_is_int(node) and first <= node <= last for node in concat)
     if not valid or not concat or list(concat) != sorted(set(concat)):
-        raise UserError(
-            f"Expected concat to be ascending nodes from {first} to {last}, got {_short(concat)}.", code="content"
-        )
+        raise _content_error(f"Expected concat to be ascending nodes from {first} to {last}, got {_short(concat)}.")
     return tuple(concat)
 
 
@@ -308,10 +264,10 @@ def _checked_matrix(alpha: Matrix, name: str) -> list[list[float]]:
     try:
         matrix = [[float(value) for value in row] for row in alpha]
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"Expected {wanted}, got {_short(alpha)}.", code="content") from None
+        raise _content_error(f"Expected {wanted}, got {_short(alpha)}.") from None
     lengths = sorted({len(row) for row in matrix})
     if len(matrix) != len(EDGES) or lengths != [len(PRIMITIVES)]:
-        raise UserError(f"Expected {wanted}, got {len(matrix)} rows of length {lengths}.", code="content")
+        raise _content_error(f"Expected {wanted}, got {len(matrix)} rows of length {lengths}.")
     for edge, row in enumerate(matrix):
         if not all(map(math.isfinite, row)):
             raise UserError(f"Expected {name} to be finite, got {row} on edge {edge}; the search has diverged.")

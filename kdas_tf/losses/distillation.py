@@ -40,8 +40,8 @@ def distillation_loss(
 ):
     """L_d: cross-entropy of the student at temperature max(T, floor) to the targets (Eq. 7), a mean over the batch.
 
-    The student is never sharpened beyond its prediction temperature 1: so the loss stays finite as T goes to 0, and
-    its limit is exactly a cross-entropy at temperature 1.
+    The student is never sharpened beyond its prediction temperature 1: so the loss, in nats, stays finite as T goes to
+    0, and its limit is exactly a cross-entropy at temperature 1.
 
     Args:
         targets: `[batch, identities]`, from `soft_targets`.
@@ -50,9 +50,6 @@ def distillation_loss(
         student_floor: lowest temperature of the student.
         temperature_squared: multiply by max(T, floor)^2, which keeps gradients of the same size (Hinton et al.,
             2015); the paper has no such factor.
-
-    Returns:
-        Scalar, in nats.
     """
     student_temperature = ops.maximum(ops.convert_to_tensor(temperature, keras.config.floatx()), student_floor)
     log_q_s = ops.log_softmax(ops.cast(student_logits, keras.config.floatx()) / student_temperature, -1)

@@ -20,22 +20,15 @@ class Terms(NamedTuple):
 class Objective:
     """L = lambda1 * L_d + lambda2 * L_t (Eq. 9).
 
-    Args:
-        distillation_weight: lambda1.
-        triplet_weight: lambda2.
-        margin: of the triplet loss.
-        student_floor: lowest temperature of the student in L_d.
-        temperature_squared: Hinton's factor in L_d.
-
     Raises:
         UserError: a negative number, or a student_floor of 0.
     """
 
-    distillation_weight: float = 1.0
-    triplet_weight: float = 1.0
-    margin: float = 0.3
-    student_floor: float = 1.0
-    temperature_squared: bool = False
+    distillation_weight: float = 1.0  # lambda1
+    triplet_weight: float = 1.0  # lambda2
+    margin: float = 0.3  # of the triplet loss
+    student_floor: float = 1.0  # lowest temperature of the student in L_d
+    temperature_squared: bool = False  # Hinton's factor in L_d
 
     def __post_init__(self):
         check_range(self, "distillation_weight triplet_weight margin", least=0)

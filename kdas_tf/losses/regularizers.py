@@ -16,13 +16,7 @@ def beta_decay(alphas: Sequence[Any]):
 
     Its gradient in alpha[o] is softmax(alpha)[o] / edges, so it lowers most what is largest, and keeps one operation
     from growing far beyond the others. Source: Ye et al., CVPR 2022; Sunshine-Ye/Beta-DARTS, `architect.py`,
-    `mlc_loss`. The mean is over the edges of all matrices together.
-
-    Args:
-        alphas: matrices `[14 edges, 7 candidates]`.
-
-    Returns:
-        Scalar; ln 7 = 1.95 where all alphas are 0.
+    `mlc_loss`. The mean is over the edges of all matrices `[14 edges, 7 candidates]`; ln 7 = 1.95 where all are 0.
     """
     return ops.mean(ops.logsumexp(ops.concatenate([ops.convert_to_tensor(alpha) for alpha in alphas], 0), -1))
 
@@ -38,9 +32,6 @@ def expected_parameters(alphas: Sequence[Any], costs: ParameterCosts):
     Args:
         alphas: of the normal and the reduction cells, `[14 edges, 7 candidates]` each.
         costs: from `kdas_tf.models.costs.parameter_costs`.
-
-    Returns:
-        Scalar, differentiable in the alphas.
     """
     kept = np.array([[2.0 / target] for _, target in EDGES])  # node k has k earlier nodes, and an edge from each
     total = float(costs.beside)
@@ -51,14 +42,5 @@ def expected_parameters(alphas: Sequence[Any], costs: ParameterCosts):
 
 
 def over_budget(alphas: Sequence[Any], costs: ParameterCosts, budget: float):
-    """max(0, expected parameters / budget - 1): nothing within the budget, the share beyond it otherwise.
-
-    Args:
-        alphas: of the normal and the reduction cells, `[14 edges, 7 candidates]` each.
-        costs: from `kdas_tf.models.costs.parameter_costs`.
-        budget: trainable parameters that the derived network should have at most.
-
-    Returns:
-        Scalar, differentiable in the alphas.
-    """
+    """max(0, `expected_parameters` / budget - 1): nothing within the budget, the share beyond it otherwise."""
     return ops.maximum(expected_parameters(alphas, costs) / budget - 1.0, 0.0)

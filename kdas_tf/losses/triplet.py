@@ -27,9 +27,6 @@ def batch_hard_triplet_loss(features, labels, *, margin: float = 0.3):
         features: `[batch, D]`, before the BN neck.
         labels: `[batch]`, integers.
         margin: in units of the features' distance (section 4.2.1: 0.3).
-
-    Returns:
-        Scalar.
     """
     distances = pairwise_distances(ops.cast(features, keras.config.floatx()))
     same = ops.cast(ops.equal(labels[:, None], labels[None, :]), keras.config.floatx())

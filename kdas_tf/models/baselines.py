@@ -53,7 +53,6 @@ def make(
             architecture.removeprefix(TEACHER),
             num_identities,
             image_size=image_size,
-            weights=None,
             last_stride=last_stride,
             backbone_arguments=backbone_arguments,
         )

@@ -1,6 +1,8 @@
 """Cells: four intermediate nodes, each the sum of what its predecessors' edges bring."""
 
+import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +20,7 @@ from kdas_tf.space.partial import check_partial_channels, join_channels, pass_by
 
 Shape = tuple[int | None, ...]
 
-_ROWS = np.eye(len(EDGES), dtype="float32")
-"""Its rows pick those of alpha."""
-
+_ROWS = np.eye(len(EDGES), dtype="float32")  # its rows pick those of alpha
 
 GROUPS = (tuple(range(INPUTS)), *((source,) for source in range(INPUTS, INPUTS + NODES - 1)))
 """Nodes whose edges are computed together: those that are there at the same time."""
@@ -49,8 +49,7 @@ class Cell(keras.layers.Layer):
     Output shape: `[batch, height / stride, width / stride, concatenated nodes * channels]`.
     """
 
-    concat: Sequence[int] = range(INPUTS, INPUTS + NODES)
-    """The nodes whose outputs are concatenated."""
+    concat: Sequence[int] = range(INPUTS, INPUTS + NODES)  # the nodes whose outputs are concatenated
 
     def __init__(self, channels: int, *, reduction: bool, after_reduction: bool, affine: bool, **kwargs: Any):
         super().__init__(**kwargs)
@@ -210,11 +209,7 @@ class DerivedCell(Cell):
 
 def genotype_config(genotype: Genotype) -> dict[str, Any]:
     """A genotype's fields as lists, as a Keras config holds them."""
-    return {
-        "normal": [list(pair) for pair in genotype.normal],
-        "reduce": [list(pair) for pair in genotype.reduce],
-        "concat": list(genotype.concat),
-    }
+    return json.loads(json.dumps(dataclasses.asdict(genotype)))
 
 
 def as_genotype(genotype: Genotype | Mapping[str, Any]) -> Genotype:
@@ -223,12 +218,7 @@ def as_genotype(genotype: Genotype | Mapping[str, Any]) -> Genotype:
 
 
 def cell_plan(cells: int, reductions: Sequence[int], channels: int) -> list[dict[str, Any]]:
-    """Arguments of every cell of a network: channels double at each reduction cell.
-
-    Args:
-        cells: number of cells.
-        reductions: positions of the reduction cells, counted from 0.
-        channels: channels of the first cell.
+    """Arguments of every cell of a network, as in `CellNetwork`: channels double at each reduction cell.
 
     Raises:
         UserError: no cell, a position outside the network, or one given twice.

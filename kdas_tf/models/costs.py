@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import layers
 
 from kdas_tf.genotype import EDGES, INPUTS, NODES, OPERATIONS, PRIMITIVES, Genotype, Pair
 from kdas_tf.models.cells import GROUPS, Cell, DerivedCell, SupernetCell, cell_plan
@@ -44,36 +45,38 @@ def multiply_adds(network: keras.Model, image_size: tuple[int, int]) -> int:
     return _count(network, (1, *image_size, 3))
 
 
-@functools.singledispatch
 def _count(layer: Any, shape: Shape) -> int:
-    """Multiply-adds of a layer; `shape` is that of its input, with one image."""
+    """Multiply-adds of a layer or a network; `shape` is that of its input, with one image."""
+    match layer:
+        case Operation():
+            return layer.multiply_adds(shape)
+        case ReIDHead():
+            return math.prod(layer.classifier.kernel.shape)  # pooled before it
+        case Stem():
+            return _chain(layer.blocks, shape)[0]
+        case ResidualBlock():
+            return _chain(layer.convolutions, shape)[0] + _chain(layer.shortcut, shape)[0]
+        case ResNet():
+            return _chain([*layer.stem, *layer.blocks], shape)[0] + _count(layer.head, shape)
+        case CellNetwork():
+            return _of_cells(layer, shape)
+        case Teacher():
+            return _of_graph(layer.backbone) + _count(layer.head, shape)
+        case layers.Conv2D() | layers.DepthwiseConv2D() | layers.SeparableConv2D() | layers.Dense():
+            positions = math.prod(layer.compute_output_shape(shape)[:-1])
+            return positions * sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
     if any(len(variable.shape) > 1 for variable in layer.variables):
         raise TypeError(f"The multiply-adds of a {type(layer).__name__} are not known.")
     return 0
 
 
-def _chain(layers: list[keras.layers.Layer], shape: Shape) -> tuple[int, Shape]:
+def _chain(sequence: Sequence[layers.Layer], shape: Shape) -> tuple[int, Shape]:
     """Multiply-adds of layers that follow one another, and the shape of what they give."""
     total = 0
-    for layer in layers:
+    for layer in sequence:
         total += _count(layer, shape)
         shape = layer.compute_output_shape(shape)
     return total, shape
-
-
-@_count.register(keras.layers.Conv2D)
-@_count.register(keras.layers.DepthwiseConv2D)
-@_count.register(keras.layers.SeparableConv2D)
-@_count.register(keras.layers.Dense)
-def _(layer: keras.layers.Layer, shape: Shape) -> int:
-    positions = math.prod(layer.compute_output_shape(shape)[:-1])
-    return positions * sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
-
-
-@_count.register
-def _(network: Teacher, shape: Shape) -> int:
-    backbone = network.backbone
-    return _of_graph(backbone) + _count(network.head, (1, *backbone.output_shape[1:]))
 
 
 def _of_graph(model: keras.Model) -> int:
@@ -87,32 +90,16 @@ def _of_graph(model: keras.Model) -> int:
     return total
 
 
-@_count.register
-def _(network: ResNet, shape: Shape) -> int:
-    return _chain([*network.stem, *network.blocks, network.head], shape)[0]
-
-
-@_count.register
-def _(block: ResidualBlock, shape: Shape) -> int:
-    return _chain(block.convolutions, shape)[0] + _chain(block.shortcut, shape)[0]
-
-
-@_count.register
-def _(network: CellNetwork, shape: Shape) -> int:
+def _of_cells(network: CellNetwork, shape: Shape) -> int:
     total, newer = _chain([network.stem], shape)
     older = newer
     for cell in network.cells:
-        total += _of_cell(cell, older, newer)
-        older, newer = newer, cell.compute_output_shape(older, newer)
+        output = cell.compute_output_shape(older, newer)
+        total += _count(cell.older_input, older) + _count(cell.newer_input, newer)
+        for operation, source in _with_sources(cell):
+            total += _count(operation, (*(newer if source < INPUTS else output)[:3], operation.channels))
+        older, newer = newer, output
     return total + _count(network.head, newer)
-
-
-def _of_cell(cell: Cell, older: Shape, newer: Shape) -> int:
-    total = _count(cell.older_input, older) + _count(cell.newer_input, newer)
-    inputs, nodes = newer[:3], cell.compute_output_shape(older, newer)[:3]
-    for operation, source in _with_sources(cell):
-        total += _count(operation, (*(inputs if source < INPUTS else nodes), operation.channels))
-    return total
 
 
 def _with_sources(cell: Cell) -> list[tuple[Operation, int]]:
@@ -121,21 +108,6 @@ def _with_sources(cell: Cell) -> list[tuple[Operation, int]]:
         return [(fan_out, sources[0]) for sources, fan_out in zip(GROUPS, cell.fan_outs, strict=True)]
     assert isinstance(cell, DerivedCell)
     return [(operation, source) for operation, (_, source) in zip(cell.operations, cell.pairs, strict=True)]
-
-
-@_count.register
-def _(operation: Operation, shape: Shape) -> int:
-    return operation.multiply_adds(shape)
-
-
-@_count.register
-def _(stem: Stem, shape: Shape) -> int:
-    return _chain(stem.blocks, shape)[0]
-
-
-@_count.register
-def _(head: ReIDHead, shape: Shape) -> int:
-    return math.prod(head.classifier.kernel.shape)  # pooled before it
 
 
 def derived_parameters(
@@ -150,9 +122,8 @@ def derived_parameters(
 ) -> int:
     """Counts the trainable parameters of the `Student` that a genotype gives, without making it.
 
-    What does not depend on the operations is counted once for all genotypes, and each operation once for each width
-    and stride, so that a search can afford to ask every epoch. Arguments are those of the student; image_size has no
-    influence.
+    Fast enough for every epoch of a search: what does not depend on the operations is counted once for all genotypes,
+    each operation once for each width and stride. Arguments are those of the student; image_size has no influence.
     """
     total = _parameters_beside_operations(genotype.concat, num_identities, channels, cells, tuple(reductions), stem)
     for cell in cell_plan(cells, reductions, channels):
@@ -192,21 +163,18 @@ def _untouched_random_state() -> Iterator[None]:
 
 
 class ParameterCosts(NamedTuple):
-    """Trainable parameters of a derived network, taken apart.
+    """Trainable parameters of a derived network, taken apart."""
 
-    `operations` are two matrices `[14 edges, 6 operations]`, of the normal and of the reduction cells, without `none`:
-    the parameters of an operation on an edge, in all cells of the kind together. `beside` is everything else.
-    """
-
-    beside: int
-    operations: tuple[np.ndarray, np.ndarray]
+    beside: int  # all but those of the operations on the edges
+    # `[2, 14 edges, 6 operations]`, of the normal and of the reduction cells, without `none`: the parameters of an
+    # operation on an edge, in all cells of the kind together.
+    operations: np.ndarray
 
 
 def parameter_costs(**student: Any) -> ParameterCosts:
     """Takes the parameters of the networks that a search can derive apart, by edge and operation.
 
-    Args:
-        **student: arguments of `derived_parameters` but the genotype: num_identities, channels, cells, reductions ...
+    Arguments are those of `derived_parameters` but the genotype.
     """
     beside = derived_parameters(Genotype(_POOLS, _POOLS), **student)
     costs = np.zeros((2, len(EDGES), len(PRIMITIVES) - 1), np.int64)
@@ -215,4 +183,4 @@ def parameter_costs(**student: Any) -> ParameterCosts:
         cells = [list(_POOLS), list(_POOLS)]
         cells[kind][2 * (target - INPUTS)] = (PRIMITIVES[1 + column], source)
         costs[kind, edge, column] = derived_parameters(Genotype(tuple(cells[0]), tuple(cells[1])), **student) - beside
-    return ParameterCosts(beside, (costs[0], costs[1]))
+    return ParameterCosts(beside, costs)

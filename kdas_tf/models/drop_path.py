@@ -34,13 +34,9 @@ class DropPath(keras.layers.Layer):
             raise UserError(f"Expected drop_path to be from 0 to below 1, got {rate}.")
         self.initial_rate = rate
         self.seed = seed
+        start = keras.initializers.Constant(rate)
         self.rate = self.add_weight(
-            name="rate",
-            shape=(),
-            initializer=keras.initializers.Constant(rate),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
+            name="rate", shape=(), initializer=start, trainable=False, dtype="float32", autocast=False
         )
         self.generator = keras.random.SeedGenerator(seed)
         # An attribute of the layer, because a generator's state is no weight of it, and so would be in no checkpoint.
@@ -53,9 +49,6 @@ class DropPath(keras.layers.Layer):
         kept = 1.0 - self.rate
         draws = keras.random.uniform((ops.shape(x)[0], 1, 1, 1), dtype="float32", seed=self.generator)
         return x * ops.cast(ops.floor(kept + draws) / kept, x.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "rate": self.initial_rate, "seed": self.seed}

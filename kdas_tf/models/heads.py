@@ -9,17 +9,11 @@ from kdas_tf.errors import UserError
 
 
 class ReIDOutput(NamedTuple):
-    """What every network of this project returns.
+    """What every network of this project returns."""
 
-    Attributes:
-        features: `[batch, D]`, the pooled features before the neck; the triplet loss compares these.
-        embedding: `[batch, D]`, after the neck; retrieval compares these.
-        logits: `[batch, identities]`, float32.
-    """
-
-    features: Any
-    embedding: Any
-    logits: Any
+    features: Any  # `[batch, D]`, the pooled features before the neck; the triplet loss compares these
+    embedding: Any  # `[batch, D]`, after the neck; retrieval compares these
+    logits: Any  # `[batch, identities]`, float32
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -43,12 +37,9 @@ class ReIDHead(keras.layers.Layer):
         # The pooled features are few: float32 (floatx) here costs nothing and keeps losses exact in mixed precision.
         dtype = keras.config.floatx()
         self.neck = keras.layers.BatchNormalization(center=False, momentum=0.9, epsilon=1e-5, name="neck", dtype=dtype)
+        small = keras.initializers.RandomNormal(stddev=0.001)
         self.classifier = keras.layers.Dense(
-            num_identities,
-            use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            name="classifier",
-            dtype=dtype,
+            num_identities, use_bias=False, kernel_initializer=small, name="classifier", dtype=dtype
         )
 
     def build(self, input_shape):
@@ -60,10 +51,6 @@ class ReIDHead(keras.layers.Layer):
         features = ops.cast(ops.mean(feature_map, (1, 2)), keras.config.floatx())
         embedding = self.neck(features, training=training)
         return ReIDOutput(features, embedding, self.classifier(embedding))
-
-    def compute_output_shape(self, input_shape):
-        shape = (input_shape[0], input_shape[-1])
-        return ReIDOutput(shape, shape, (input_shape[0], self.num_identities))
 
     def get_config(self):
         return {**super().get_config(), "num_identities": self.num_identities}

@@ -8,27 +8,18 @@ from kdas_tf.models.cells import EDGES_OF_GROUPS, GROUPS, cell_plan
 from kdas_tf.models.stem import STEMS
 from kdas_tf.space.mixed import MixedFanOut
 
+# What TensorFlow takes beside a step's tensors, on a CPU: fitted to peaks measured by benchmarks/search_memory.py.
 PROGRAM_BYTES = 620_000_000
 GRAPH_BYTES_PER_CELL = 120_000_000
-"""What TensorFlow takes beside a step's tensors, on a CPU: fitted to peaks measured by benchmarks/search_memory.py."""
-
-_PASSING = 6
-"""Copies of the largest stack that exist while it goes through its normalisation, and back: fitted to the same."""
-
+_PASSING = 6  # copies of the largest stack while it goes through its normalisation, and back: fitted to the same
 _FLOAT32 = 4  # bytes
-
-_BYTES_PER_PARAMETER = 4 * _FLOAT32
-"""Value, gradient, momentum and one in passing; float32 in mixed precision too."""
+_BYTES_PER_PARAMETER = 4 * _FLOAT32  # value, gradient, momentum and one in passing; float32 in mixed precision too
 
 
 def search_bytes(batch_size: int, parameters: int, *, cells: int, **network: Any) -> int:
     """Estimates the memory of a process that searches, in bytes, without data and teacher.
 
-    Args:
-        batch_size: images of one replica.
-        parameters: of the supernet.
-        cells: number of cells.
-        **network: as in `search_step_bytes`.
+    `parameters` are those of the supernet, the other arguments those of `search_step_bytes`.
     """
     step = search_step_bytes(batch_size, cells=cells, **network)
     return PROGRAM_BYTES + GRAPH_BYTES_PER_CELL * cells + _BYTES_PER_PARAMETER * parameters + step
@@ -74,7 +65,7 @@ def search_step_bytes(
             if stride == 2:
                 pooled = len(sources) * (of_source + of_node)
                 numbers += pooled - pooled // partial_channels
-            largest_stack = max(largest_stack, *fan_out.stack_sizes())
+            largest_stack = max(largest_stack, fan_out.largest_stack())
         kept.append(bytes_per_number * numbers)
         passing.append(_FLOAT32 * _PASSING * largest_stack * of_node // partial_channels)
         outputs.append(NODES * of_node)

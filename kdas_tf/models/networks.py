@@ -93,15 +93,8 @@ class CellNetwork(keras.Model):
         raise NotImplementedError
 
     def get_config(self):
-        config = {
-            "num_identities": self.num_identities,
-            "image_size": list(self.image_size),
-            "channels": self.channels,
-            "cells": len(self.cells),
-            "reductions": list(self.reductions),
-            "stem": self.stem_name,
-        }
-        return {**super().get_config(), **config}
+        config = {name: getattr(self, name) for name in ("num_identities", "image_size", "channels", "reductions")}
+        return {**super().get_config(), **config, "cells": len(self.cells), "stem": self.stem_name}
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -135,9 +128,8 @@ class Student(CellNetwork):
         super().build(input_shape)
 
     def make_cell(self, index: int, **arguments: Any) -> Cell:
-        return DerivedCell(
-            genotype=self.genotype, affine=True, name=f"cell_{index}", dtype=self.dtype_policy, **arguments
-        )
+        arguments |= {"affine": True, "genotype": self.genotype}
+        return DerivedCell(name=f"cell_{index}", dtype=self.dtype_policy, **arguments)
 
     def run_cell(self, cell: Cell, older, newer, training: bool):
         return cell(older, newer, drop_path=self.drop_path, training=training)
@@ -172,14 +164,10 @@ class Supernet(CellNetwork):
 
     def build(self, input_shape):
         for kind in ("normal", "reduce"):
-            alpha = self.add_weight(
-                name=f"alpha_{kind}",
-                shape=(len(EDGES), len(PRIMITIVES)),
-                initializer=keras.initializers.RandomNormal(stddev=1e-3),
-                dtype=keras.config.floatx(),
-                autocast=False,
-            )
-            setattr(self, f"alpha_{kind}", alpha)
+            name, shape, dtype = f"alpha_{kind}", (len(EDGES), len(PRIMITIVES)), keras.config.floatx()
+            small = keras.initializers.RandomNormal(stddev=1e-3)
+            alpha = self.add_weight(name=name, shape=shape, initializer=small, dtype=dtype, autocast=False)
+            setattr(self, name, alpha)
         super().build(input_shape)
 
     def run_cell(self, cell: Cell, older, newer, training: bool):

@@ -40,27 +40,25 @@ class ResidualBlock(keras.layers.Layer):
         self.bottleneck = bottleneck
         self.conv_bias = conv_bias
         self.channels = filters * (4 if bottleneck else 1)
-        self.convolutions = self._convolutions()
-
-    def _convolutions(self) -> list[keras.layers.Layer]:
-        same: dict[str, Any] = {"use_bias": self.conv_bias, "dtype": self.dtype_policy}
-        if not self.bottleneck:
-            return [
-                *conv_norm(self.filters, self.stride, name="first", relu=True, **same),
-                *conv_norm(self.filters, 1, name="second", relu=False, **same),
+        if bottleneck:
+            self.convolutions = [
+                *self._conv_norm(filters, 1, kernel_size=1, name="reduce", relu=True),
+                *self._conv_norm(filters, stride, name="middle", relu=True),
+                *self._conv_norm(self.channels, 1, kernel_size=1, name="expand", relu=False),
             ]
-        return [
-            *conv_norm(self.filters, 1, kernel_size=1, name="reduce", relu=True, **same),
-            *conv_norm(self.filters, self.stride, name="middle", relu=True, **same),
-            *conv_norm(self.channels, 1, kernel_size=1, name="expand", relu=False, **same),
-        ]
+        else:
+            self.convolutions = [
+                *self._conv_norm(filters, stride, name="first", relu=True),
+                *self._conv_norm(filters, 1, name="second", relu=False),
+            ]
+
+    def _conv_norm(self, filters: int, stride: int, **arguments: Any) -> list[keras.layers.Layer]:
+        return conv_norm(filters, stride, use_bias=self.conv_bias, dtype=self.dtype_policy, **arguments)
 
     def build(self, input_shape):
-        same: dict[str, Any] = {"use_bias": self.conv_bias, "dtype": self.dtype_policy}
-        changes = self.stride != 1 or input_shape[-1] != self.channels
-        self.shortcut = (
-            conv_norm(self.channels, self.stride, kernel_size=1, name="shortcut", relu=False, **same) if changes else []
-        )
+        self.shortcut = []
+        if self.stride != 1 or input_shape[-1] != self.channels:
+            self.shortcut = self._conv_norm(self.channels, self.stride, kernel_size=1, name="shortcut", relu=False)
         build_all(self.convolutions, input_shape)
         build_all(self.shortcut, input_shape)
 
@@ -123,10 +121,11 @@ class ResNet(keras.Model):
             keras.layers.ZeroPadding2D(1, name="pool_pad", dtype=dtype),  # zeros never win: a ReLU comes before
             keras.layers.MaxPooling2D(3, 2, name="pool", dtype=dtype),
         ]
+        strides = (1, 2, 2, last_stride or 2)
         self.blocks = [
             ResidualBlock(
                 _FILTERS * 2**stage,
-                stride=self._stride(stage) if i == 0 else 1,
+                stride=strides[stage] if i == 0 else 1,
                 bottleneck=depth == 50,
                 conv_bias=conv_bias,
                 name=f"stage_{stage + 1}_block_{i + 1}",
@@ -137,11 +136,6 @@ class ResNet(keras.Model):
         ]
         self.head = ReIDHead(num_identities, name="head", dtype=dtype)
         self.build((None, *self.image_size, 3))
-
-    def _stride(self, stage: int) -> int:
-        if stage == 3 and self.last_stride is not None:
-            return self.last_stride
-        return 1 if stage == 0 else 2
 
     def build(self, input_shape):
         self.head.build(build_all(self.blocks, build_all(self.stem, input_shape)))
@@ -157,11 +151,5 @@ class ResNet(keras.Model):
         return self.head(x, training=training)
 
     def get_config(self):
-        config = {
-            "depth": self.depth,
-            "num_identities": self.num_identities,
-            "image_size": list(self.image_size),
-            "last_stride": self.last_stride,
-            "conv_bias": self.conv_bias,
-        }
-        return {**super().get_config(), **config}
+        names = ("depth", "num_identities", "image_size", "last_stride", "conv_bias")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

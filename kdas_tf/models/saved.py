@@ -18,18 +18,11 @@ WEIGHTS = "network.weights.h5"
 KINDS: Mapping[str, type[keras.Model]] = {"Student": Student, "Teacher": Teacher, "ResNet": ResNet}
 """Networks that a file may name; nothing else is made from it."""
 
-_OF_EVERY_LAYER = ("name", "trainable", "dtype")
-
 
 def save(network: keras.Model, folder: Path, *, image_size: tuple[int, int]) -> None:
-    """Writes a network's weights, then what it is.
-
-    Args:
-        network: one of `KINDS`.
-        folder: where `INDEX` and `WEIGHTS` are written.
-        image_size: (height, width) in pixels of the photographs that it was trained on.
-    """
-    config = {name: value for name, value in network.get_config().items() if name not in _OF_EVERY_LAYER}
+    """Writes a network's weights, then what it is; image_size is that of the photographs that it was trained on."""
+    of_every_layer = ("name", "trainable", "dtype")
+    config = {name: value for name, value in network.get_config().items() if name not in of_every_layer}
     with files.replacing(folder / WEIGHTS) as partial:
         network.save_weights(partial)
     content = {"kind": type(network).__name__, "config": config, "image_size": list(image_size)}

@@ -22,31 +22,21 @@ def normalize(images):
 
 
 def conv_norm(
-    filters: int,
-    stride: int,
-    *,
-    name: str,
-    relu: bool,
-    dtype: Any,
-    kernel_size: int = 3,
-    use_bias: bool = False,
+    filters: int, stride: int, *, name: str, relu: bool, dtype: Any, kernel_size: int = 3, use_bias: bool = False
 ) -> list[keras.layers.Layer]:
     """Convolution with symmetric padding - BN - ReLU if asked for."""
     padding = [keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad", dtype=dtype)] if kernel_size > 1 else []
-    layers = [
-        *padding,
-        keras.layers.Conv2D(
-            filters,
-            kernel_size,
-            stride,
-            use_bias=use_bias,
-            kernel_initializer="he_normal",
-            name=f"{name}_conv",
-            dtype=dtype,
-        ),
-        keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm", dtype=dtype),
-    ]
-    return [*layers, keras.layers.ReLU(name=f"{name}_relu", dtype=dtype)] if relu else layers
+    conv = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        stride,
+        use_bias=use_bias,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+        dtype=dtype,
+    )
+    norm = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm", dtype=dtype)
+    return [*padding, conv, norm, *([keras.layers.ReLU(name=f"{name}_relu", dtype=dtype)] if relu else [])]
 
 
 def build_all(layers: Sequence[keras.layers.Layer], input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

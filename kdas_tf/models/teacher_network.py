@@ -98,10 +98,7 @@ def _make_backbone(constructor, weights, image_size, arguments) -> keras.Model:
         )
     try:
         backbone = constructor(
-            include_top=False,
-            weights=weights if path is None else None,
-            input_shape=(*image_size, 3),
-            **arguments,
+            include_top=False, weights=weights if path is None else None, input_shape=(*image_size, 3), **arguments
         )
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"keras.applications cannot make the teacher's backbone: {_first_line(error)}") from error

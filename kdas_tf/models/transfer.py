@@ -17,14 +17,11 @@ def start_from(network: keras.Model, folder: str | os.PathLike) -> int:
     """Copies the weights of a saved network into a network of the same architecture.
 
     Stem, cells and neck are copied, with the statistics of their normalisations. The classifier is not: it has other
-    classes. Image sizes may differ. Call it inside the strategy's scope.
+    classes. Image sizes may differ. Call it inside the strategy's scope. Returns the number of copied variables.
 
     Args:
         network: built, with a `head`.
         folder: of a stage that saved a network, such as `pretrain`.
-
-    Returns:
-        The number of variables that were copied.
 
     Raises:
         UserError: there is no saved network, or it is of another architecture; nothing is copied then.

@@ -106,29 +106,18 @@ class Operation(keras.layers.Layer):
         return (self.maps, batch, *(None if n is None else -(-n // self.stride) for n in size), self.channels)
 
     def multiply_adds(self, input_shape) -> int:
-        """Counts the multiply-adds of one image on all edges: every number of a kernel once a pixel of the output.
-
-        Args:
-            input_shape: `[1, height, width, channels]`, of what the operation was built for.
-        """
+        """Counts the multiply-adds of one image on all edges: every number of a kernel once a pixel of the output."""
         return math.prod(self.compute_output_shape(input_shape)[2:4]) * self.kernel_numbers
 
     def kept_maps(self) -> tuple[int, int]:
-        """Counts the maps that a training step keeps for its gradient, for the estimate of memory.
-
-        Returns:
-            Maps of the output's size, the output included, and maps of the input's size.
-        """
+        """Counts the maps that a training step keeps for its gradient: of the output's size, and of the input's."""
         return self.maps, 0
 
     def plain(self, target: Any) -> Forward:
-        """Makes a function that computes the operation, built with one edge, in inference.
+        """Makes a function of the source node's map that gives the output of one edge in inference.
 
         Args:
             target: what to write it in, a `kdas_tf.serving.graphs.targets.Target`.
-
-        Returns:
-            A function of the source node's map that gives the edge's output.
         """
         raise NotImplementedError(f"Networks with {type(self).__name__} cannot be exported: write its method plain.")
 

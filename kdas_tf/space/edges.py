@@ -62,11 +62,9 @@ def pointwise(x, kernel):
 
 @_with_gradient
 def _shared_matmul(x, kernels):
-    """Product of each matrix `[sources, 1, n, k]` with several `[sources, edges of a source, k, m]`.
+    """Product of each matrix `[sources, 1, n, k]` with several `[sources, edges of a source, k, m]`."""
 
-    Its gradient is written out, since TensorFlow's for matrices that are broadcast takes twenty operations more.
-    """
-
+    # TensorFlow's gradient of matrices that are broadcast takes twenty operations more.
     def gradient(upstream):
         of_x = ops.sum(ops.matmul(upstream, ops.swapaxes(kernels, 2, 3)), 1, keepdims=True)
         return of_x, ops.matmul(ops.swapaxes(x, 2, 3), upstream)
@@ -75,14 +73,11 @@ def _shared_matmul(x, kernels):
 
 
 def times_constant(matrix: np.ndarray, x):
-    """Product of a matrix of plain numbers with the last two axes of a tensor, `matrix @ x`.
-
-    Its gradient is written out because TensorFlow's takes more operations, as in `_shared_matmul`.
-    """
+    """Product of a matrix of plain numbers with the last two axes of a tensor, `matrix @ x`."""
 
     @_with_gradient
     def product(x):
-        def gradient(upstream):
+        def gradient(upstream):  # as in `_shared_matmul`, TensorFlow's takes more operations
             return ops.matmul(ops.cast(matrix.T, upstream.dtype), upstream)
 
         return ops.matmul(ops.cast(matrix, x.dtype), x), gradient
@@ -155,13 +150,10 @@ def shifted_downsample(x):
 def _standardize(x, mean, variance, epsilon: float, over_replicas: Callable | None = None):
     """(x - mean) / sqrt(variance + epsilon), with x's own mean and variance over all axes but the first and the last.
 
-    With several replicas, mean and variance are those of all replicas together, and `over_replicas` gives the means of
-    two tensors over the replicas.
-
-    The gradient is written out (Ioffe and Szegedy, 2015, section 3), as automatic differentiation takes five times as
-    many operations at each of the hundreds of normalisations of a search. Mean and variance count as functions of x and
-    get no gradient of their own. All is computed in float32, but the output, the largest thing that a step keeps, is
-    kept in the type of x.
+    With several replicas, mean and variance are those of all together, and `over_replicas` gives the means of two
+    tensors over the replicas. The gradient is written out (Ioffe and Szegedy, 2015, section 3), as automatic
+    differentiation takes five times as many operations. Mean and variance count as functions of x and get no gradient
+    of their own. All is computed in float32; the output, the largest thing that a step keeps, has the type of x.
     """
     axes = tuple(range(1, len(x.shape) - 1))
     scale = ops.rsqrt(variance + epsilon)
@@ -175,7 +167,7 @@ def _standardize(x, mean, variance, epsilon: float, over_replicas: Callable | No
             normal = ops.cast(output, scale.dtype)
             mean_gradient = ops.mean(upstream, axes, keepdims=True)
             covariance = ops.mean(upstream * normal, axes, keepdims=True)
-            if over_replicas is not None:
+            if over_replicas:
                 mean_gradient, covariance = over_replicas(mean_gradient, covariance)
             return ops.cast(scale * (upstream - mean_gradient - normal * covariance), output.dtype)
 
@@ -184,11 +176,7 @@ def _standardize(x, mean, variance, epsilon: float, over_replicas: Callable | No
     return standardized(x)
 
 
-class _Deferred(threading.local):  # every replica of a strategy is traced in a thread of its own
-    updates: list[tuple[keras.Variable, Any]] | None = None
-
-
-_deferred = _Deferred()
+_deferred = threading.local()  # every replica of a strategy is traced in a thread of its own
 
 
 @contextmanager
@@ -197,13 +185,11 @@ def deferred_statistics() -> Iterator[list[tuple[keras.Variable, Any]]]:
 
     A cell that is computed twice, once for the loss and once for its gradient, must change its statistics once.
     """
-    before = _deferred.updates
-    updates: list[tuple[keras.Variable, Any]] = []
-    _deferred.updates = updates
+    _deferred.updates = []
     try:
-        yield updates
+        yield _deferred.updates
     finally:
-        _deferred.updates = before
+        del _deferred.updates
 
 
 @keras.saving.register_keras_serializable("kdas_tf")
@@ -225,11 +211,8 @@ class EdgeBatchNorm(keras.layers.Layer):
     mean_over_replicas: Callable[[Any], Any]
     """Gives the mean over the replicas of what each of them calls it with."""
 
-    momentum = 0.9
-    """How much of the moving statistics stays at each step."""
-
-    epsilon = 1e-5
-    """Is added to the variance."""
+    momentum = 0.9  # how much of the moving statistics stays at each step
+    epsilon = 1e-5  # is added to the variance
 
     def __init__(self, *, affine: bool = True, replicas: int = 1, **kwargs):
         super().__init__(**kwargs)
@@ -241,11 +224,9 @@ class EdgeBatchNorm(keras.layers.Layer):
         if self.affine:
             self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
             self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
-        self.moving_mean = self._add_statistic("moving_mean", shape, "zeros")
-        self.moving_variance = self._add_statistic("moving_variance", shape, "ones")
-
-    def _add_statistic(self, name: str, shape, initializer: str):
-        return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=False, autocast=False)
+        fixed = {"shape": shape, "trainable": False, "autocast": False}
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **fixed)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **fixed)
 
     def call(self, x, training: bool = False):
         if training:
@@ -254,7 +235,7 @@ class EdgeBatchNorm(keras.layers.Layer):
             mean = ops.mean(exact, (1, 2, 3), keepdims=True)
             variance = ops.mean(ops.square(exact - mean), (1, 2, 3), keepdims=True)
             over_replicas = self._over_replicas if self.replicas > 1 else None
-            if over_replicas is not None:
+            if over_replicas:
                 mean, squares = over_replicas(mean, variance + ops.square(mean))
                 variance = ops.maximum(squares - ops.square(mean), 0.0)
             x = _standardize(x, mean, variance, self.epsilon, over_replicas)
@@ -280,13 +261,10 @@ class EdgeBatchNorm(keras.layers.Layer):
         new = 1 - self.momentum
         for moving, value, weight in ((self.moving_mean, mean, new), (self.moving_variance, variance, new * unbias)):
             value = moving * self.momentum + value * weight
-            if _deferred.updates is None:
-                moving.assign(value)
-            else:
+            if hasattr(_deferred, "updates"):
                 _deferred.updates.append((moving, value))
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
+            else:
+                moving.assign(value)
 
     def get_config(self):
         return {**super().get_config(), "affine": self.affine, "replicas": self.replicas}

@@ -21,16 +21,7 @@ SHORT = tuple(name for name in PRIMITIVES if name not in ("none", *LONG))
 
 
 def make_operation(name: str, channels: int, **kwargs: Any) -> Operation:
-    """Builds a candidate operation by its name in a genotype.
-
-    Args:
-        name: one of `kdas_tf.candidates.CANDIDATES`.
-        channels: channels of the output.
-        **kwargs: as in `Operation`.
-
-    Raises:
-        KeyError: there is no such operation.
-    """
+    """Makes a candidate operation by its name in `CANDIDATES`; arguments are those of `Operation`."""
     candidate = CANDIDATES[name]
     file, layer = candidate.layer.split(".")
     kind = getattr(importlib.import_module(f"kdas_tf.space.{file}"), layer)
@@ -95,9 +86,9 @@ class MixedFanOut(Operation):
             mixtures.append(_mix(weights, *self.pick_identity, x))
         return ops.reshape(functools.reduce(ops.add, mixtures), (self.edges, *shape_of(stack)[1:]))
 
-    def stack_sizes(self) -> list[int]:
-        """Counts the maps of each stack."""
-        return [sum(self.candidates[name].maps for name in names) for names in self.stacks]
+    def largest_stack(self) -> int:
+        """Counts the maps of the larger stack."""
+        return max(sum(self.candidates[name].maps for name in names) for names in self.stacks)
 
     def multiply_adds(self, input_shape) -> int:
         return sum(candidate.multiply_adds(input_shape) for candidate in self.candidates.values())

@@ -1,9 +1,7 @@
 """The candidate operations, each over several parallel edges.
 
-The definitions are those of DARTS (quark0/darts, `operations.py`): ReLU - convolution - batch normalisation. Every
-operation maps a node's tensor `[batch, height, width, channels]`, or those of several nodes `[sources, batch, height,
-width, channels]`, to the outputs of all edges that leave them, `[edges, batch, height / stride, width / stride,
-channels]`: first those of the first node. The derived network uses them with one edge.
+The definitions are those of DARTS (quark0/darts, `operations.py`): ReLU - convolution - batch normalisation. Shapes are
+those of `kdas_tf.space.base.Operation`. The derived network uses them with one edge.
 """
 
 from typing import Any

@@ -60,9 +60,8 @@ class PartAware(Operation):
         self.local_bias = self.add_weight(name="local_bias", shape=(edges, 1, self.parts, hidden), initializer="zeros")
         self.local_norm.build((edges, None, 1, 1, self.parts * hidden))
         self.key_query_kernel = self.add_kernel("key_query_kernel", (edges, hidden, 2 * hidden), hidden)
-        self.key_query_bias = self.add_weight(
-            name="key_query_bias", shape=(edges, 1, 1, 2 * hidden), initializer="zeros"
-        )
+        bias_shape = (edges, 1, 1, 2 * hidden)
+        self.key_query_bias = self.add_weight(name="key_query_bias", shape=bias_shape, initializer="zeros")
         self.kernel = self.add_kernel("kernel", (edges, inputs + hidden, self.channels), inputs + hidden)
 
     def convolve(self, x, training: bool):

@@ -1,8 +1,7 @@
 """Partial channels (PC-DARTS; Xu et al., 2020, section 3.2): of every node 1/K of the channels is mixed.
 
 The others pass by the mixed operations, and a shuffle spreads both over the channels of the next node, so that its
-mixture gets others of them. It saves time and memory, and operations without weights gain less from being the only ones
-that pass on everything.
+mixture gets others of them. It saves time and memory, and operations without weights gain less.
 
 A node of PC-DARTS is the sum over its edges of shuffle(concat(mixture of the first part, the other parts)). As the
 shuffle is linear, sums are taken here before it: once a node instead of once an edge. PC-DARTS' weights of the edges
@@ -15,11 +14,7 @@ from kdas_tf.errors import UserError
 
 
 def check_partial_channels(parts: int, channels: int) -> None:
-    """Refuses a K that does not divide the channels, or leaves fewer than the three that `part_aware` needs.
-
-    Raises:
-        UserError: as said; 1, which mixes all channels, is always right.
-    """
+    """Refuses a K > 1 that does not divide the channels, or leaves fewer than the three that `part_aware` needs."""
     divides = parts > 0 and channels % parts == 0
     if parts != 1 and not (divides and channels // parts >= 3):
         raise UserError(
@@ -36,10 +31,7 @@ def split_channels(x, parts: int):
 
 
 def pass_by(x, stride: int):
-    """What reaches the next nodes without an operation: x, where the stride is 2 the maxima of 2x2 pixels.
-
-    An odd size is rounded up, as the operations do.
-    """
+    """What reaches the next nodes without an operation: x, or its maxima of 2x2 pixels, an odd size rounded up."""
     return x if stride == 1 else ops.max_pool(x, 2, 2, "same")
 
 

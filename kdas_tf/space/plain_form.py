@@ -20,10 +20,6 @@ class Map:
 
     Most maps are needed after a ReLU only. The map itself is then never made, and runtimes make the ReLU a part of the
     convolution before it.
-
-    Args:
-        raw: makes the map.
-        relu: makes its ReLU.
     """
 
     def __init__(self, raw: Callable[[], Any], relu: Callable[[], Any]):
@@ -64,13 +60,10 @@ def kernel_1x1(kernel: Array, scale: Array | float = 1.0) -> Array:
 
 
 def scale_and_offset(norm: keras.layers.Layer) -> tuple[Array, Array]:
-    """What a normalisation does in inference: y = scale * x + offset.
+    """What a normalisation does in inference, y = scale * x + offset, as float64 `[channels]`.
 
     Args:
         norm: a `keras.layers.BatchNormalization` of the last axis, or an `EdgeBatchNorm` of one edge.
-
-    Returns:
-        Scale and offset, float64 `[channels]`.
     """
     affine = getattr(norm, "affine", True)  # EdgeBatchNorm's; Keras has one argument for each half of it
     scaled, centred = affine and getattr(norm, "scale", True), affine and getattr(norm, "center", True)

@@ -104,18 +104,6 @@ def test_within_the_budget_nothing_is_added_and_beyond_it_the_share(costs, alpha
     assert float(over_budget(alphas, costs, expected / 1.25)) == pytest.approx(0.25, rel=1e-4)
 
 
-def test_descending_the_penalty_reaches_the_budget_and_stops_there(costs):
-    variables = [tf.Variable(np.zeros((14, 7), "float32")) for _ in range(2)]
-    budget = 0.8 * float(expected_parameters(variables, costs))
-    for _ in range(300):
-        with tf.GradientTape() as tape:
-            penalty = over_budget(variables, costs, budget)
-        for variable, gradient in zip(variables, tape.gradient(penalty, variables), strict=True):
-            variable.assign_sub(2.0 * gradient)
-    assert float(penalty) == 0.0
-    assert 0.95 * budget < float(expected_parameters(variables, costs)) <= budget
-
-
 @pytest.mark.parametrize(("share", "moves"), [(0.8, True), (1.2, False)])
 def test_the_budget_moves_alphas_towards_fewer_parameters_only_beyond_it(share, moves, costs, alphas):
     variables = [tf.Variable(alpha) for alpha in alphas]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdas_tf.losses.triplet import batch_hard_triplet_loss, pairwise_distances
+from kdas_tf.losses.triplet import batch_hard_triplet_loss
 
 pytestmark = pytest.mark.both_graphs  # the recorded references
 
@@ -74,14 +74,6 @@ def test_a_batch_that_collapsed_to_one_point_costs_the_margin_with_a_finite_grad
     loss, gradient = loss_and_gradient(np.full((8, 64), place, np.float32), np.repeat(np.arange(4), 2))
     assert loss == pytest.approx(0.3, rel=1e-5)
     assert np.isfinite(gradient).all()
-
-
-def test_distances_are_euclidean_and_exactly_zero_to_oneself():
-    rng = np.random.default_rng(1)
-    features = rng.normal(size=(6, 9)).astype("float32") + 5
-    distances = pairwise_distances(tf.constant(features))
-    np.testing.assert_allclose(distances, np.linalg.norm(features[:, None] - features, axis=-1), atol=2e-3)
-    np.testing.assert_array_equal(np.diag(distances), np.zeros(6))
 
 
 def test_a_batch_of_unknown_size_gives_the_same_value():

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kdas_tf.errors import UserError
-from kdas_tf.genotype import AUTO_REID, DARTS_V2, EDGES, PRIMITIVES, Genotype
+from kdas_tf.genotype import AUTO_REID, EDGES, PRIMITIVES, Genotype
 from kdas_tf.models.cells import EDGES_OF_GROUPS, GROUPS, DerivedCell, SupernetCell, cell_plan
 
 SKIP = PRIMITIVES.index("skip_connect")
@@ -66,13 +65,16 @@ def test_a_supernet_cell_weighs_each_edge_by_its_own_row(inputs):
     np.testing.assert_allclose(cell(*inputs, weights, training=True), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_derived_cell_of_identities_adds_up_the_nodes_it_names(inputs):
-    skips = genotype_of(*(("skip_connect", source) for source in (0, 1, 1, 2, 0, 3, 4, 2)))
-    cell = cell_of(DerivedCell, inputs[0].shape, genotype=skips)
+@pytest.mark.parametrize("concat", [(2, 3, 4, 5), (3, 5)])
+def test_a_derived_cell_of_identities_adds_up_the_nodes_it_names_and_concatenates_those_of_its_genotype(concat, inputs):
+    skips = [("skip_connect", source) for source in (0, 1, 1, 2, 0, 3, 4, 2)]
+    cell = cell_of(DerivedCell, inputs[0].shape, genotype=genotype_of(*skips, concat=concat))
     a, b = preprocessed(cell, inputs)
     # Nodes: a + b | b + (a + b) | a + (a + 2 b) | (2 a + 2 b) + (a + b)
-    expected = np.concatenate([a + b, a + 2 * b, 2 * a + 2 * b, 3 * a + 3 * b], -1)
-    np.testing.assert_allclose(cell(*inputs, training=True), expected, rtol=1e-4, atol=1e-4)
+    nodes = [a, b, a + b, a + 2 * b, 2 * a + 2 * b, 3 * a + 3 * b]
+    output = cell(*inputs, training=True)
+    np.testing.assert_allclose(output, np.concatenate([nodes[i] for i in concat], -1), rtol=1e-4, atol=1e-4)
+    assert output.shape == cell.compute_output_shape(inputs[0].shape, inputs[0].shape)
 
 
 def test_only_the_edges_from_the_inputs_of_a_reduction_cell_have_stride_two(inputs):
@@ -84,16 +86,6 @@ def test_only_the_edges_from_the_inputs_of_a_reduction_cell_have_stride_two(inpu
     a, b = (max_pooled_by_half(x) for x in preprocessed(cell, inputs))
     expected = np.concatenate([a + b, a + 2 * b, 2 * a + 3 * b, 3 * a + 3 * b], -1)
     np.testing.assert_allclose(cell(*inputs, training=True), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_a_derived_cell_concatenates_the_nodes_of_its_genotype_only(inputs):
-    skips = [("skip_connect", source) for source in (0, 1, 1, 2, 0, 3, 4, 2)]
-    cell = cell_of(DerivedCell, inputs[0].shape, genotype=genotype_of(*skips, concat=(3, 5)))
-    a, b = preprocessed(cell, inputs)
-    expected = np.concatenate([a + 2 * b, 3 * a + 3 * b], -1)
-    output = cell(*inputs, training=True)
-    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
-    assert output.shape == cell.compute_output_shape(inputs[0].shape, inputs[0].shape)
 
 
 @pytest.mark.parametrize("reduction", [False, True])
@@ -127,9 +119,10 @@ def test_cells_bring_inputs_of_any_size_to_their_shape(size, reduction, after_re
     weights = np.full((len(EDGES), len(PRIMITIVES)), 1 / 7, np.float32)
     expected = (2, *(-(-n // (2 if reduction else 1)) for n in size), 24)
     shapes = {"older_shape": older.shape, "reduction": reduction, "after_reduction": after_reduction}
-    supernet = cell_of(SupernetCell, newer.shape, **shapes)
+    for parts in (1, 2):
+        supernet = cell_of(SupernetCell, newer.shape, partial_channels=parts, **shapes)
+        assert supernet(older, newer, weights, training=True).shape == expected
     derived = cell_of(DerivedCell, newer.shape, genotype=AUTO_REID, **shapes)
-    assert supernet(older, newer, weights, training=True).shape == expected
     assert derived(older, newer, training=True).shape == expected
     assert derived.compute_output_shape(older.shape, newer.shape) == expected
 
@@ -187,38 +180,9 @@ def test_a_cell_of_partial_channels_is_the_sum_over_edges_as_in_pc_darts(inputs,
     np.testing.assert_allclose(output, np.concatenate(nodes[2:], -1), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [(8, 6), (11, 7), (16, 1)])
-@pytest.mark.parametrize("reduction", [False, True])
-def test_a_cell_of_partial_channels_takes_maps_of_any_size_and_gives_every_weight_a_gradient(size, reduction):
-    x = tf.random.stateless_normal([2, *size, 8], [0, 1])
-    cell = SupernetCell(9, reduction=reduction, after_reduction=False, affine=False, partial_channels=3)
-    cell.build(x.shape, x.shape)
-    weights = tf.fill([len(EDGES), len(PRIMITIVES)], 1 / 7)
-    variables = [weights, *(v.value for v in cell.trainable_variables)]
-    with tf.GradientTape() as tape:
-        tape.watch(weights)
-        output = cell(x, x, weights, training=True)
-        loss = tf.reduce_mean(output**2)
-    assert output.shape == cell.compute_output_shape(x.shape, x.shape)
-    for gradient in tape.gradient(loss, variables):
-        assert gradient is not None and np.isfinite(tf.convert_to_tensor(gradient)).all()
-
-
-def test_all_channels_are_mixed_by_default():
-    cell = SupernetCell(6, reduction=False, after_reduction=False, affine=False)
-    cell.build((None, 8, 6, 6), (None, 8, 6, 6))
-    assert cell.partial_channels == 1
-    assert {fan_out.channels for fan_out in cell.fan_outs} == {6}
-
-
 def test_partial_channels_that_leave_too_few_are_refused():
     with pytest.raises(UserError, match="partial_channels=4 for 8 channels"):
         SupernetCell(8, reduction=False, after_reduction=False, affine=False, partial_channels=4)
-
-
-def test_training_and_inference_differ(inputs):
-    cell = cell_of(DerivedCell, inputs[0].shape, genotype=DARTS_V2)
-    assert np.abs(cell(*inputs, training=True) - cell(*inputs, training=False)).max() > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -236,9 +200,3 @@ def test_channels_double_at_each_reduction():
     assert [cell["channels"] for cell in plan] == [32, 32, 64, 64, 128, 128, 256, 256]
     assert [i for i, cell in enumerate(plan) if cell["reduction"]] == [2, 4, 6]
     assert [i for i, cell in enumerate(plan) if cell["after_reduction"]] == [3, 5, 7]
-
-
-@pytest.mark.parametrize(("cells", "reductions"), [(0, ()), (8, (8,)), (8, (-1,)), (8, (2, 2))])
-def test_reductions_must_be_positions_of_cells(cells, reductions):
-    with pytest.raises(UserError, match=f"cells={cells}"):
-        cell_plan(cells, reductions, 32)

@@ -93,32 +93,22 @@ def test_counting_needs_neither_values_nor_drop_path():
     assert multiply_adds(one, (128, 32)) - classifier == 2 * (multiply_adds(one, SIZE) - classifier)
 
 
-@pytest.mark.parametrize("partial_channels", [1, 4])
-def test_a_supernet_is_counted_with_all_candidates_on_every_edge(partial_channels):
+@pytest.mark.parametrize(
+    ("partial_channels", "reductions", "channels", "pixels", "skips"),
+    # skip_connect is the identity, but for the 2 * 4 edges from the inputs of a reduction: a factorised reduce.
+    [(1, (), 12, 16 * 8, 0), (4, (), 3, 16 * 8, 0), (1, (0,), 24, 8 * 4, 8)],
+)
+def test_a_supernet_is_counted_with_all_candidates_on_every_edge(partial_channels, reductions, channels, pixels, skips):
     pool = ("max_pool_3x3", 0)
-    arguments = {**SMALL, "cells": 1, "reductions": ()}
+    arguments = {**SMALL, "cells": 1, "reductions": reductions}
     without = Student(Genotype([pool] * 8, [pool] * 8), 7, **arguments)  # the same network with nothing on its edges
     with keras.StatelessScope():
         supernet = Supernet(7, partial_channels=partial_channels, **arguments)
-    channels, pixels, edges = 12 // partial_channels, 16 * 8, 14
     hidden, parts = channels // 3, 4
     separable = 9 * channels + channels * channels
     part_aware = parts * hidden * (channels + 2 * hidden + 2 * parts + channels) + pixels * channels * channels
-    # sep_conv twice and dil_conv once at every pixel; skip_connect is the identity.
-    expected = edges * (3 * separable * pixels + part_aware)
-    assert multiply_adds(supernet, SIZE) - multiply_adds(without, SIZE) == expected
-
-
-def test_reduction_cells_of_a_supernet_count_their_edges_at_the_size_they_give():
-    # All 14 edges give maps of 4x8; those of the two inputs, 2 * 4, are also skipped by a factorised reduce.
-    arguments = {**SMALL, "cells": 1, "reductions": (0,)}
-    pool = ("max_pool_3x3", 0)
-    without = Student(Genotype([pool] * 8, [pool] * 8), 7, **arguments)
-    with keras.StatelessScope():
-        supernet = Supernet(7, **arguments)
-    channels, pixels, hidden, parts = 24, 8 * 4, 8, 4
-    part_aware = parts * hidden * (channels + 2 * hidden + 2 * parts + channels) + pixels * channels * channels
-    expected = 14 * (3 * (9 * channels + channels * channels) * pixels + part_aware) + 8 * pixels * channels * channels
+    # On 14 edges sep_conv twice and dil_conv once at every pixel.
+    expected = 14 * (3 * separable * pixels + part_aware) + skips * pixels * channels * channels
     assert multiply_adds(supernet, SIZE) - multiply_adds(without, SIZE) == expected
 
 

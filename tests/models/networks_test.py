@@ -1,7 +1,6 @@
 import random
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
@@ -12,7 +11,7 @@ from kdas_tf.errors import UserError
 from kdas_tf.genotype import AUTO_REID, DARTS_V2, GDAS_V1, NAMED, Genotype, random_genotype
 from kdas_tf.models.costs import derived_parameters
 from kdas_tf.models.heads import ReIDOutput
-from kdas_tf.models.networks import Student, Supernet
+from kdas_tf.models.networks import Student, Supernet, trainable_parameters
 
 SMALL = {"image_size": (48, 24), "channels": 6, "cells": 3, "reductions": (1,)}
 
@@ -31,10 +30,6 @@ P_DARTS = Genotype(
 
 def images_of(size, batch=4):
     return np.random.default_rng(0).uniform(0, 255, (batch, *size, 3)).astype("float32")
-
-
-def trainable(network):
-    return sum(int(np.prod(v.shape)) for v in network.trainable_variables)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +58,8 @@ def student():
 )
 def test_published_genotypes_have_the_papers_parameters(name, fewest, most):
     student = Student(NAMED[name], 751)
-    assert fewest <= trainable(student) / 1e6 < most
-    assert derived_parameters(NAMED[name], 751) == trainable(student)
+    assert fewest <= trainable_parameters(student) / 1e6 < most
+    assert derived_parameters(NAMED[name], 751) == trainable_parameters(student)
 
 
 @pytest.mark.parametrize(
@@ -91,27 +86,21 @@ def test_random_genotypes_have_between_5_and_17_million_parameters():
     [
         (random_genotype(3), SMALL),
         (random_genotype(4), {"image_size": (65, 33), "channels": 8, "cells": 2, "reductions": (0,)}),
-        (random_genotype(5), {"image_size": (64, 32), "channels": 10, "cells": 4, "reductions": (1, 2)}),
         (Genotype(GDAS_V1.normal, AUTO_REID.reduce, (3, 5)), SMALL),
         (Genotype(AUTO_REID.normal, GDAS_V1.reduce, (5,)), {**SMALL, "reductions": [0, 2]}),
-        (DARTS_V2, {**SMALL, "reductions": ()}),
-        (DARTS_V2, {**SMALL, "stem": "cifar"}),
+        (DARTS_V2, {**SMALL, "reductions": (), "stem": "cifar"}),
     ],
 )
 def test_parameters_are_counted_without_making_the_network(genotype, arguments):
-    assert derived_parameters(genotype, 7, **arguments) == trainable(Student(genotype, 7, **arguments))
+    assert derived_parameters(genotype, 7, **arguments) == trainable_parameters(Student(genotype, 7, **arguments))
 
 
-def test_counting_is_fast_enough_for_every_epoch_and_draws_no_random_numbers():
-    derived_parameters(DARTS_V2, 751)
+def test_counting_draws_no_random_numbers():
     random.seed(3)
     expected = random.random()
     random.seed(3)
     derived_parameters(DARTS_V2, 11, channels=14)  # not counted before
     assert random.random() == expected
-    start = time.perf_counter()
-    derived_parameters(random_genotype(99), 751)
-    assert time.perf_counter() - start < 0.05
 
 
 def test_a_student_returns_features_embedding_and_logits(student):
@@ -175,7 +164,7 @@ def test_every_network_weight_and_alpha_receives_a_finite_gradient(kind, request
 def test_partial_channels_are_off_by_default_and_save_parameters(supernet, partial_supernet):
     assert supernet.partial_channels == 1
     assert partial_supernet.get_config()["partial_channels"] == 2
-    assert trainable(partial_supernet) < 0.6 * trainable(supernet)
+    assert trainable_parameters(partial_supernet) < 0.6 * trainable_parameters(supernet)
     assert partial_supernet.head.neck.gamma.shape == supernet.head.neck.gamma.shape
 
 
@@ -240,24 +229,10 @@ def test_drop_path_changes_training_and_not_inference():
     assert np.abs(before - np.array(student(images).embedding)).max() > 0  # the statistics have moved
 
 
-def test_a_student_with_drop_path_continues_with_the_draws_of_its_checkpoint(tmp_path):
-    images, student = images_of((48, 24)), Student(AUTO_REID, 5, drop_path=0.4, **SMALL)
-    student(images, training=True)
-    path = tf.train.Checkpoint(network=list(student.weights)).write(str(tmp_path / "checkpoint"))
-    expected = np.array(student(images, training=True).features)
-    other = Student(AUTO_REID, 5, drop_path=0.1, **SMALL)
-    tf.train.Checkpoint(network=list(other.weights)).read(path).assert_consumed()
-    np.testing.assert_array_equal(other(images, training=True).features, expected)
-
-
 @pytest.mark.parametrize(
     ("genotype", "arguments"),
-    [
-        (AUTO_REID, {}),
-        (Genotype(DARTS_V2.normal, GDAS_V1.reduce, (2, 5)), {}),
-        (AUTO_REID, {"drop_path": 0.2, "stem": "cifar"}),
-    ],
-    ids=["Auto-ReID", "two nodes", "options"],
+    [(Genotype(DARTS_V2.normal, GDAS_V1.reduce, (2, 5)), {}), (AUTO_REID, {"drop_path": 0.2, "stem": "cifar"})],
+    ids=["two nodes", "options"],
 )
 def test_a_saved_student_is_restored_with_the_same_outputs(genotype, arguments, tmp_path):
     student = Student(genotype, 5, **SMALL, **arguments)
@@ -307,6 +282,7 @@ def test_a_saved_student_is_restored_in_a_fresh_process(student, tmp_path):
         ({"stem": "inet2"}, "stem to be one of inet4, cifar, got 'inet2'"),
         ({"cells": 0}, "at least one cell.*cells=0"),
         ({"reductions": (3,)}, r"positions from 0 to cells - 1.*\(3,\)"),
+        ({"reductions": (-1,)}, r"positions from 0 to cells - 1.*\(-1,\)"),
         ({"reductions": (1, 1)}, "distinct"),
         ({"image_size": (24, 24)}, "4 strips.*got 3.*taller images"),  # 24 / 4 / 2 rows
     ],
@@ -321,7 +297,7 @@ def test_networks_that_cannot_be_are_refused_with_the_reason(kind, bad, message)
 
 def test_a_rematerialized_supernet_has_the_loss_gradients_and_statistics_of_one_that_keeps_its_maps():
     images = keras.random.uniform((6, 32, 16, 3), maxval=255.0, seed=1)
-    losses, gradients, states = [], [], []
+    losses, results = [], []
     for rematerialize in (False, True):
         keras.utils.set_random_seed(3)
         supernet = Supernet(5, image_size=(32, 16), channels=8, cells=3, reductions=(1,), rematerialize=rematerialize)
@@ -334,12 +310,11 @@ def test_a_rematerialized_supernet_has_the_loss_gradients_and_statistics_of_one_
                 loss = tf.reduce_sum(output.logits[:, 0]) + tf.reduce_sum(output.features**2)
             return loss, tape.gradient(loss, variables)
 
-        loss, gradient = step()
+        loss, gradients = step()
         losses.append(loss)
-        gradients.append(gradient)
-        states.append(supernet.get_weights())
+        results.append(gradients + supernet.get_weights())
     assert losses[0] == losses[1]
-    for kept, again in zip(gradients[0] + states[0], gradients[1] + states[1], strict=True):
+    for kept, again in zip(*results, strict=True):
         # What several cells add to a gradient, as to that of the alphas, is added in another order.
         np.testing.assert_allclose(kept, again, rtol=1e-4, atol=1e-4)
-    assert not np.array_equal(states[1][-1], np.ones_like(states[1][-1]))
+    assert not np.array_equal(results[1][-1], np.ones_like(results[1][-1]))
