@@ -69,11 +69,10 @@ class Client:
             if not 0 < seconds < float("inf"):
                 raise UserError(f"Expected {name} in seconds, above 0, got {seconds}.")
         numbers = {"batch_size": batch_size, "max_bytes": max_bytes, "max_pixels": max_pixels, "version": version}
-        for name, number in {**numbers, "width": width}.items():
-            if number is not None and number < 1:
-                raise UserError(f"Expected {name} of at least 1, got {number}.")
-        if retries < 0:
-            raise UserError(f"Expected retries of at least 0, got {retries}.")
+        for name, number in {**numbers, "width": width, "retries": retries}.items():
+            least = 0 if name == "retries" else 1
+            if number is not None and number < least:
+                raise UserError(f"Expected {name} of at least {least}, got {number}.")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", model):
             raise UserError(f"Expected the name of a model to be of letters, digits, _ and -, got {model!r}.")
         self.server, self.model = server, model
@@ -112,8 +111,8 @@ class Client:
         return np.concatenate(rows)
 
     def _ask(self, batch: Sequence[tuple[str, bytes]], end: float) -> tuple[npt.NDArray, int | None]:
-        names, contents = zip(*batch, strict=True)
-        attempt = functools.partial(self._transport.embed, list(contents))
+        names = [name for name, _ in batch]
+        attempt = functools.partial(self._transport.embed, [content for _, content in batch])
         try:
             return retry.until(attempt, end=end, timeout=self._timeout, retries=self._retries)
         except UnknownModel as error:

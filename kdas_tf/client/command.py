@@ -55,11 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def threshold_of(given: argparse.Namespace) -> Threshold | None:
-    """The threshold that the flags ask for.
-
-    Raises:
-        UserError: flags that exclude one another, or a file without the threshold.
-    """
+    """The threshold that the flags ask for; `UserError` for flags that exclude one another."""
     if given.threshold is not None:
         if given.verification is not None or given.fpr is not None:
             raise UserError("Expected --threshold, or --verification with --fpr, got both. Leave one out.")
@@ -113,25 +109,15 @@ def lines(names: Sequence[str], apart: npt.NDArray, kind: str, threshold: Thresh
 
 def as_json(given: argparse.Namespace, width: int, apart: npt.NDArray, kind: str, threshold: Threshold | None) -> str:
     """The distances for programs."""
-    content = {
-        "server": given.server,
-        "model": given.model,
-        "images": given.photographs,
-        "embedding_size": width,
-        "distance": kind,
-        "distances": apart.round(7).tolist(),
-    }
+    content = {"server": given.server, "model": given.model, "images": given.photographs, "embedding_size": width}
+    content |= {"distance": kind, "distances": apart.round(7).tolist()}
     if threshold is not None:
         content |= {"threshold": threshold.value, "same_person": (apart <= threshold.value).tolist()}
     return json.dumps(content)
 
 
 def save(path: Path, embeddings: npt.NDArray[np.float32], names: Sequence[str]) -> None:
-    """Writes `embeddings` and `images`, an `.npz`.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Writes `embeddings` and `images`, an `.npz`; `UserError` where the file cannot be written."""
     try:
         with files.replacing(path) as partial:
             np.savez(partial, embeddings=embeddings, images=np.array(names))
@@ -140,12 +126,7 @@ def save(path: Path, embeddings: npt.NDArray[np.float32], names: Sequence[str]) 
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Does what a command line asks for.
-
-    Raises:
-        UserError: a mistake in the arguments or the photographs.
-        ServerError: a fault of the server.
-    """
+    """Does what a command line asks for; a `UserError` is a mistake in it, a `ServerError` the server's fault."""
     given = parser().parse_args(arguments)
     threshold = threshold_of(given)
     kind = threshold.distance if threshold is not None else given.distance or "cosine"
@@ -163,8 +144,7 @@ def run(arguments: Sequence[str]) -> None:
         print(as_json(given, width, apart, kind, threshold))
         return
     print(f"{len(apart)} embeddings of {width} numbers from {given.model} in {seconds:.2f} s")
-    for line in lines(given.photographs, apart, kind, threshold):
-        print(line)
+    print(*lines(given.photographs, apart, kind, threshold), sep="\n")
     if given.output is not None:
         print(f"embeddings: {given.output}")
 

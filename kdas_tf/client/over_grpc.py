@@ -32,13 +32,7 @@ _OPTIONS = (
 
 
 class GrpcTransport:
-    """A server, over gRPC without encryption; many threads may use it.
-
-    Args:
-        target: "host:port".
-        model: its name on the server.
-        version: its version; None for the newest.
-    """
+    """A server, over gRPC without encryption, at "host:port"; many threads may use it."""
 
     def __init__(self, target: str, *, model: str, version: int | None):
         number = {"value": version} if version is not None else None

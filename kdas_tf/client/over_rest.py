@@ -17,8 +17,6 @@ from urllib3 import exceptions
 from kdas_tf.client import answers
 from kdas_tf.client.answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
 
-_CHUNK = 1 << 16
-
 
 class RestTransport:
     """A server, over HTTP or HTTPS, as `GrpcTransport`; `url` is the part of the address before /v1."""
@@ -53,7 +51,7 @@ class RestTransport:
             "POST", self._url, body=body, timeout=limit, preload_content=False, redirect=False
         )
         try:
-            while chunk := response.read1(_CHUNK):
+            while chunk := response.read1(1 << 16):
                 chunks.append(chunk)
                 if time.monotonic() > end:
                     raise exceptions.TimeoutError

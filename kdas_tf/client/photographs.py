@@ -20,19 +20,10 @@ MAX_BYTES = 1 << 25
 """Of one file, and of the files of one request together: 32 MiB."""
 
 
-def read(
-    images: Iterable[Image], *, max_bytes: int = MAX_BYTES, max_pixels: int = formats.MAX_PIXELS
-) -> list[tuple[str, bytes]]:
-    """Reads and checks images, which may be grey or have an alpha channel: the server makes them RGB.
+def read(images: Iterable[Image], *, max_bytes: int, max_pixels: int) -> list[tuple[str, bytes]]:
+    """Reads and checks images, as `kdas_tf.client.client.Client.embed` takes them: grey ones may have a channel, too.
 
-    Args:
-        images: paths and bytes of JPEG or PNG files, and uint8 arrays: `[height, width]`, `[height, width, 1]`, RGB
-            `[height, width, 3]` or RGBA `[height, width, 4]`.
-        max_bytes: of a file at most.
-        max_pixels: height times width at most; a server refuses what is above its own limit.
-
-    Returns:
-        (name for messages, content of a JPEG or PNG file) of each.
+    Returns (name for messages, content of a JPEG or PNG file) of each.
 
     Raises:
         UserError: there are no images, or an image cannot be sent; the message names it.

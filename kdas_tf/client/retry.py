@@ -18,11 +18,7 @@ def until(attempt: Callable[[float], Answer], *, end: float, timeout: float, ret
     Tries again after `Unavailable` only. The wait doubles from one try to the next; a random part of it, between half
     and all, is waited, so that many clients of a server that was down do not come back together.
 
-    Args:
-        attempt: takes the seconds that it may last.
-        end: `time.monotonic()` of the deadline.
-        timeout: seconds that one try may last.
-        retries: tries after the first.
+    An attempt gets the seconds that it may last, at most `timeout`; `end` is the `time.monotonic()` of the deadline.
 
     Raises:
         Unavailable: the last try's error, with the number of tries.
@@ -38,8 +34,7 @@ def until(attempt: Callable[[float], Answer], *, end: float, timeout: float, ret
             return attempt(min(timeout, seconds))
         except Unavailable as error:
             wait = random.uniform(0.5, 1.0) * min(_FIRST * 2 ** (number - 1), _LONGEST)
-            out_of_time = time.monotonic() + wait >= end
-            if number > retries or out_of_time:
+            if number > retries or time.monotonic() + wait >= end:
                 reason = ", until the deadline" if number <= retries else ""
                 raise Unavailable(f"{error} (tried {number} times{reason})" if retries else str(error)) from error
         time.sleep(wait)

@@ -10,17 +10,11 @@ DISTANCES = ("cosine", "euclidean")
 
 
 class Threshold(NamedTuple):
-    """The largest distance of two photographs of one person.
-
-    Attributes:
-        value: the distance.
-        distance: its kind, of `DISTANCES`.
-        source: where the value comes from, for people.
-    """
+    """The largest distance of two photographs of one person."""
 
     value: float
-    distance: str
-    source: str
+    distance: str  # of `DISTANCES`
+    source: str  # where the value comes from, for people
 
 
 def read(path: str | os.PathLike, fpr: float) -> Threshold:

@@ -21,36 +21,21 @@ TOLERANCE = 1e-5
 
 
 class Comparison(NamedTuple):
-    """How an exported model differs from its network.
+    """How an exported model differs from its network."""
 
-    Attributes:
-        difference: largest, between numbers of embeddings of length 1.
-        images: number of images that were embedded.
-        embedding_size: D.
-        pixels: the images as the network saw them, float32 `[images, height, width, 3]`, 0..255.
-        expected: the network's embeddings of them, `[images, D]`.
-    """
-
-    difference: float
+    difference: float  # the largest, between numbers of embeddings of length 1
     images: int
     embedding_size: int
-    pixels: npt.NDArray
-    expected: npt.NDArray
+    pixels: npt.NDArray  # the images as the network saw them, float32 `[images, height, width, 3]`, 0..255
+    expected: npt.NDArray  # the network's embeddings of them, `[images, D]`
 
 
 def compare(
     folder: Path, network: keras.Model, contents: Sequence[bytes], *, image_size: tuple[int, int]
 ) -> Comparison:
-    """Embeds images with both signatures of a SavedModel and with the network.
+    """Embeds JPEG or PNG files with both signatures of a SavedModel and with its network.
 
-    Args:
-        folder: of the SavedModel.
-        network: that it was made from.
-        contents: JPEG or PNG files of at most the export's `max_pixels`, see `readable`.
-        image_size: (height, width) in pixels that the network sees.
-
-    Raises:
-        UserError: the embeddings differ by more than `TOLERANCE`.
+    The files have at most the export's `max_pixels`, see `readable`. Raises `UserError` as `check_difference`.
     """
     signatures = tf.saved_model.load(str(folder)).signatures
     images = np.stack(decoded(contents, image_size))
@@ -65,11 +50,7 @@ def compare(
 
 
 def check_difference(title: str, difference: float) -> None:
-    """Refuses an export whose embeddings differ from the network's.
-
-    Raises:
-        UserError: the difference is more than `TOLERANCE`, or no number.
-    """
+    """Raises `UserError` where embeddings differ from the network's by more than `TOLERANCE`, or by no number."""
     if not difference <= TOLERANCE:
         raise UserError(
             f"The embeddings of {title} differ by {difference:.1e} from the network's; {TOLERANCE} is allowed. "
@@ -83,11 +64,7 @@ def decoded(contents: Sequence[bytes], image_size: tuple[int, int]) -> list[npt.
 
 
 def random_images(number: int, image_size: tuple[int, int], *, max_pixels: int = formats.MAX_PIXELS) -> list[bytes]:
-    """PNG files of random pixels, of different sizes around a network's, where there are no photographs.
-
-    Raises:
-        UserError: all these sizes have more than `max_pixels`.
-    """
+    """PNG files of random pixels, of sizes around a network's; `UserError` if all have more than `max_pixels`."""
     height, width = image_size
     sizes = [(height, width), (2 * height, 2 * width), (max(height // 2, 1), width), (height + 7, width + 3)]
     sizes = [size for size in sizes if size[0] * size[1] <= max_pixels]

@@ -38,8 +38,7 @@ class Embedder(tf.Module):
 
     def __init__(self, network: keras.Model, *, image_size: tuple[int, int], max_pixels: int = images.MAX_PIXELS):
         super().__init__(name="embedder")
-        self.image_size = check_image_size(image_size)
-        self.max_pixels = max_pixels
+        self.image_size, self.max_pixels = check_image_size(image_size), max_pixels
         self._embedding = _frozen(plain_network(network), [None, *self.image_size, 3])
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
@@ -70,9 +69,8 @@ def normalized(embedding: tf.Tensor) -> tf.Tensor:
 
 def _frozen(forward: Callable[..., tf.Tensor], shape: list[int | None]) -> Callable[..., tf.Tensor]:
     """A function in which every variable is a constant."""
-    function = tf.function(forward, autograph=False).get_concrete_function(
-        tf.TensorSpec(shape, tf.float32, name="images")
-    )
+    spec = tf.TensorSpec(shape, tf.float32, name="images")
+    function = tf.function(forward, autograph=False).get_concrete_function(spec)
     if not function.variables:
         return function
     frozen = convert_variables_to_constants_v2(function)

@@ -7,14 +7,9 @@ from kdas_tf.formats import JPEG, MAX_PIXELS, PNG, PNG_HEADER
 
 
 def resize(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """Resizes images as `kdas_tf.data.transforms.decode` does.
+    """Resizes images `[batch, height, width, 3]`, 0..255, to float32 `[batch, *image_size, 3]`, 0..255.
 
-    Args:
-        images: `[batch, height, width, 3]`, 0..255, of any size.
-        image_size: (height, width) in pixels.
-
-    Returns:
-        Float32 `[batch, *image_size, 3]`, 0..255.
+    It does what `kdas_tf.data.transforms.decode` does.
     """
     height, width = image_size
     resized = tf.cond(
@@ -28,19 +23,12 @@ def resize(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 def decode(contents: tf.Tensor, image_size: tuple[int, int], *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """Decodes and resizes the files of a request, which may be of different sizes.
 
-    A file that is neither JPEG nor PNG, damaged, or too large fails the request with a message that says so.
-
-    Args:
-        contents: the bytes of JPEG or PNG files, strings `[batch]`.
-        image_size: (height, width) in pixels.
-        max_pixels: height times width of a file at most.
-
-    Returns:
-        Float32 `[batch, *image_size, 3]`, 0..255.
+    A file that is neither JPEG nor PNG, damaged, or of more than `max_pixels` (height times width) fails the request
+    with a message that says so. `contents` are the files' bytes `[batch]`; the images are those of `resize`.
     """
 
     def decode_file(content: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies(_checks(content, max_pixels)):
+        with tf.control_dependencies([_check(content, max_pixels)]):
             return transforms.decode(tf.identity(content), image_size)
 
     # As many in parallel as a small server has cores: each holds a whole decoded image.
@@ -49,7 +37,7 @@ def decode(contents: tf.Tensor, image_size: tuple[int, int], *, max_pixels: int 
     )
 
 
-def _checks(content: tf.Tensor, max_pixels: int) -> list[tf.Operation]:
+def _check(content: tf.Tensor, max_pixels: int) -> tf.Operation:
     is_jpeg = tf.strings.substr(content, 0, len(JPEG)) == JPEG
     is_png = (tf.strings.substr(content, 0, len(PNG)) == PNG) & (tf.strings.length(content) >= PNG_HEADER)
     known = tf.debugging.Assert(
@@ -57,16 +45,12 @@ def _checks(content: tf.Tensor, max_pixels: int) -> list[tf.Operation]:
         ["Expected the bytes of a JPEG or PNG file, got", tf.strings.length(content), "bytes of something else."],
     )
     with tf.control_dependencies([known]):
-        height, width = tf.unstack(tf.cond(is_jpeg, lambda: _jpeg_size(content), lambda: _png_size(content)))
-    small = tf.debugging.Assert(
+        size = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(content, tf.int64)[:2], lambda: _png_size(content))
+    height, width = tf.unstack(size)
+    return tf.debugging.Assert(
         (height > 0) & (width > 0) & (height * width <= max_pixels),
         [f"Expected an image of at most {max_pixels} pixels, got height and width", height, width],
     )
-    return [small]
-
-
-def _jpeg_size(content: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.image.extract_jpeg_shape(content)[:2], tf.int64)
 
 
 def _png_size(content: tf.Tensor) -> tf.Tensor:

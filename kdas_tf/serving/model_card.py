@@ -49,37 +49,21 @@ _LIMITS = """\
 
 
 class Facts(NamedTuple):
-    """What a model card says.
-
-    Attributes:
-        name: of the model.
-        version: number of the version.
-        kind: class of the network.
-        config: arguments of that class.
-        parameters: number of trainable parameters in training, with the classifier.
-        image_size: (height, width) in pixels that the network sees.
-        embedding_size: D.
-        data: name and table of the data set it was trained on; None if it is not known.
-        training: numbers of the training stage.
-        settings: of the training stage.
-        metrics: numbers of the evaluate stage for this very network; None if it was not judged.
-        thresholds: what the evaluate stage wrote as `verification.json`; None if there is none.
-        made: what the files were made from: hashes, versions of packages, the largest difference to the network.
-    """
+    """What a model card says."""
 
     name: str
     version: int
-    kind: str
-    config: Mapping[str, Any]
-    parameters: int | None
-    image_size: tuple[int, int]
+    kind: str  # class of the network
+    config: Mapping[str, Any]  # arguments of that class
+    parameters: int | None  # that were trained, with the classifier
+    image_size: tuple[int, int]  # (height, width) in pixels that the network sees
     embedding_size: int
-    data: tuple[str, str] | None
-    training: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    metrics: Mapping[str, Any] | None
-    thresholds: Mapping[str, Any] | None
-    made: Mapping[str, Any]
+    data: tuple[str, str] | None  # name and table of the data set that it was trained on, if it is known
+    training: Mapping[str, Any]  # numbers of the training stage
+    settings: Mapping[str, Any]  # of the training stage
+    metrics: Mapping[str, Any] | None  # of the evaluate stage for this very network; None if it was not judged
+    thresholds: Mapping[str, Any] | None  # the evaluate stage's `verification.json`, if there is one
+    made: Mapping[str, Any]  # what the files were made from: hashes, versions, the largest difference to the network
 
 
 def write(folder: Path, facts: Facts) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -26,43 +26,22 @@ INTEGERS = ("onnx_int8", "litert_int8")
 FOLDER = "assets.extra"
 
 
-class Runner(Protocol):
-    """Runs a file, which its constructor reads; raises `UserError` where the file is not an exported network.
-
-    Attributes:
-        image_size: (height, width) in pixels.
-    """
-
-    image_size: tuple[int, int]
-
-    def __call__(self, images: npt.NDArray) -> npt.NDArray:
-        """Embeds images `[batch, *image_size, 3]`, 0..255: `[batch, D]`, rows of length 1."""
+Runner = lite.LiteRunner | onnx_files.OnnxRunner
+"""Embeds images `[batch, *image_size, 3]`, 0..255, with an exported file: `[batch, D]`, rows of length 1."""
 
 
 class Measured(NamedTuple):
-    """A copy, measured.
+    """A copy, measured."""
 
-    Attributes:
-        file: inside the SavedModel's folder.
-        bytes: its size.
-        milliseconds: median time of an image, on as many threads as the machine has cores.
-        cosine: the least similarity of an embedding to the network's, at most 1.
-        difference: the largest between numbers of embeddings of length 1.
-    """
-
-    file: str
+    file: str  # inside the SavedModel's folder
     bytes: int
-    milliseconds: float
-    cosine: float
-    difference: float
+    milliseconds: float  # median time of an image, on as many threads as the machine has cores
+    cosine: float  # the least similarity of an embedding to the network's, at most 1
+    difference: float  # the largest between numbers of embeddings of length 1
 
 
 def check(runtimes: Sequence[str]) -> None:
-    """Refuses unknown runtimes, and runtimes whose packages are missing, before anything is done.
-
-    Raises:
-        UserError: a runtime is refused.
-    """
+    """Raises `UserError` for unknown runtimes, and for runtimes whose packages are missing."""
     if isinstance(runtimes, str) or not set(runtimes) <= set(FILES):
         raise UserError(f"Expected runtimes to list some of {', '.join(FILES)}, got {runtimes!r}.")
     if {"onnx", "onnx_int8"} & set(runtimes):
@@ -77,17 +56,14 @@ def write(
     image_size: tuple[int, int],
     examples: Sequence[npt.NDArray] = (),
 ) -> Path:
-    """Writes a network's copy for a runtime.
+    """Writes a network's copy for a runtime of `FILES` into a SavedModel's folder; returns the file.
 
     Args:
         network: a `Student`, a `ResNet` or, for LiteRT, a `Teacher`.
         folder: of the SavedModel.
         runtime: one of `FILES`.
         image_size: (height, width) in pixels.
-        examples: photographs as the network sees them, float32 `[height, width, 3]`, for `INTEGERS`.
-
-    Returns:
-        The file.
+        examples: photographs as the network sees them, float32 `[height, width, 3]`; `INTEGERS` need some.
 
     Raises:
         UserError: the runtime cannot have this network.
@@ -103,20 +79,12 @@ def write(
 
 
 def open_file(path: Path, threads: int | None = None) -> Runner:
-    """Opens an exported file; `threads` work on an image, None for as many as the machine has cores.
-
-    Raises:
-        UserError: it cannot be run.
-    """
+    """Opens an exported file, or raises `UserError`; None threads are as many as the machine has cores."""
     return lite.LiteRunner(path, threads) if path.suffix == ".tflite" else onnx_files.OnnxRunner(path, threads)
 
 
 def measure(path: Path, comparison: Comparison) -> Measured:
-    """Runs a copy on the images that the SavedModel was compared on.
-
-    Raises:
-        UserError: a float32 copy gives other embeddings than the network.
-    """
+    """Runs a copy on the compared images; raises `UserError` where a float32 copy gives other embeddings."""
     runner, rows, seconds = open_file(path), [], []
     runner(comparison.pixels[:1])
     for image in comparison.pixels:
@@ -127,6 +95,5 @@ def measure(path: Path, comparison: Comparison) -> Measured:
     difference = float(np.abs(embeddings - comparison.expected).max())
     if path.stem == "float32":
         check_difference(path.name, difference)
-    cosine = float((embeddings * comparison.expected).sum(1).min())
-    file = f"{FOLDER}/{path.name}"
-    return Measured(file, path.stat().st_size, 1000 * float(np.median(seconds)), cosine, difference)
+    cosine, milliseconds = (embeddings * comparison.expected).sum(1).min(), 1000 * np.median(seconds)
+    return Measured(f"{FOLDER}/{path.name}", path.stat().st_size, float(milliseconds), float(cosine), difference)

@@ -39,13 +39,9 @@ prometheus_config {{
 
 
 def write(root: Path, names: Sequence[str], *, base_path: str, batch_sizes: Sequence[int]) -> None:
-    """Writes the three files, with which a server serves the newest version of each model.
+    """Writes the three files, with which a server serves the newest version of each model, into `root`.
 
-    Args:
-        root: folder of the models, where the files are written.
-        names: of the models.
-        base_path: where the server sees `root`.
-        batch_sizes: ascending; a batch is filled up to the next size, and no batch is larger than the last.
+    The server sees `root` as `base_path`. A batch is filled up to the next of the ascending `batch_sizes`.
     """
     models = "".join(_MODEL.format(name=name, base_path=base_path.rstrip("/")) for name in names)
     sizes = "".join(f"allowed_batch_sizes: {size}\n" for size in batch_sizes)
@@ -60,11 +56,7 @@ def write(root: Path, names: Sequence[str], *, base_path: str, batch_sizes: Sequ
 
 
 def check_batch_sizes(batch_sizes: Sequence[int]) -> None:
-    """Refuses sizes of batches that a server would refuse.
-
-    Raises:
-        UserError: the sizes are not ascending, or below 1.
-    """
+    """Raises `UserError` for sizes of batches that a server would refuse: not ascending, or below 1."""
     if not batch_sizes or batch_sizes[0] < 1 or list(batch_sizes) != sorted(set(batch_sizes)):
         raise UserError(
             f"Expected batch_sizes to be ascending numbers from 1 on, such as (1, 2, 4, 8, 16), got {batch_sizes}."

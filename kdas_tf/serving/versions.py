@@ -14,17 +14,11 @@ _PARTIAL = "partial."
 
 
 class Version(NamedTuple):
-    """A version that is being written.
-
-    Attributes:
-        number: of the version.
-        folder: where to write it.
-        final: where it is published.
-    """
+    """A version that is being written."""
 
     number: int
-    folder: Path
-    final: Path
+    folder: Path  # to write to
+    final: Path  # where it is published
 
 
 def published(root: Path, name: str) -> list[int]:
@@ -45,12 +39,8 @@ def _folders(root: Path) -> list[str]:
 def publishing(root: Path, name: str, version: int | None = None) -> Iterator[Version]:
     """Gives a folder to write to, which becomes `root/name/version` at the end of the block, at once.
 
-    Until then it is no part of the folder that a server looks at. If the block fails, the folder is removed.
-
-    Args:
-        root: folder of all models.
-        name: of the model.
-        version: its number; None is the number after the highest.
+    Until then it is no part of the folder that a server looks at. If the block fails, the folder is removed. Without
+    `version` it is the number after the highest.
 
     Raises:
         UserError: a name or number that a server cannot have, a version that exists, or no room to write.
@@ -77,10 +67,6 @@ def publishing(root: Path, name: str, version: int | None = None) -> Iterator[Ve
 
 
 def check_name(name: str) -> None:
-    """Refuses a name that cannot stand in a server's addresses and configuration.
-
-    Raises:
-        UserError: the name has other characters.
-    """
+    """Raises `UserError` for a name that cannot stand in a server's addresses and configuration."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise UserError(f"Expected the name of a model to be of letters, digits, _ and -, got {name!r}. Correct it.")

@@ -22,16 +22,9 @@ def available() -> bool:
 
 
 def write(folder: Path, *, name: str, image_size: tuple[int, int], batch_sizes: Sequence[int]) -> int:
-    """Writes grey images of every size of batch, for both ways of sending them; needs `available()`.
+    """Writes grey images of every size of batch, for both ways of sending them, into a SavedModel's folder.
 
-    Args:
-        folder: of the SavedModel.
-        name: of the model.
-        image_size: (height, width) in pixels that the network sees.
-        batch_sizes: sizes of batches that the server makes.
-
-    Returns:
-        Number of requests.
+    Needs `available()`; `image_size` is (height, width) in pixels; returns the number of requests.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -44,7 +37,7 @@ def write(folder: Path, *, name: str, image_size: tuple[int, int], batch_sizes: 
         pixels = tf.make_tensor_proto(128, tf.uint8, [batch, height, width, 3])
         contents = tf.make_tensor_proto([file] * batch, tf.string, [batch])
         requests += [("serving_default", "images", pixels), ("embed", "images", pixels)]
-        requests += [("embed_jpeg", "image_bytes", contents)]
+        requests.append(("embed_jpeg", "image_bytes", contents))
     (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
         for signature, argument, tensor in requests:

@@ -11,7 +11,7 @@ from kdas_tf.evaluation import verification
 @pytest.fixture
 def file(tmp_path):
     """As the evaluate stage writes it: 1000 pairs of different people at 0.001, 0.002, ..., one of the same at 0."""
-    collected = verification.Verification(max_fpr=0.5, distance="euclidean")
+    collected = verification.Verification(verification.VerificationSettings(max_fpr=0.5), "euclidean")
     collected.begin(1000)
     collected.add(0, np.array([0, *np.arange(1, 1001) / 1000], np.float32), np.array([0]))
     collected.result().save(tmp_path / "verification.json")

@@ -34,15 +34,11 @@ def load_library():
 class Session:
     def __init__(self, folder):
         self.tf = load_library()
-        self.status = ctypes.c_void_p(self.tf.TF_NewStatus())
-        self.graph = ctypes.c_void_p(self.tf.TF_NewGraph())
+        self.status, self.graph = ctypes.c_void_p(self.tf.TF_NewStatus()), ctypes.c_void_p(self.tf.TF_NewGraph())
         options, buffer = ctypes.c_void_p(self.tf.TF_NewSessionOptions()), ctypes.c_void_p(self.tf.TF_NewBuffer())
         tags = (ctypes.c_char_p * 1)(b"serve")
-        self.session = ctypes.c_void_p(
-            self.tf.TF_LoadSessionFromSavedModel(
-                options, None, str(folder).encode(), tags, 1, self.graph, buffer, self.status
-            )
-        )
+        load, path = self.tf.TF_LoadSessionFromSavedModel, str(folder).encode()
+        self.session = ctypes.c_void_p(load(options, None, path, tags, 1, self.graph, buffer, self.status))
         self.check()
 
     def check(self):
@@ -51,9 +47,7 @@ class Session:
 
     def output(self, tensor):
         name, _, index = tensor.partition(":")
-        operation = self.tf.TF_GraphOperationByName(self.graph, name.encode())
-        assert operation, f"no operation {name}"
-        return Output(operation, int(index))
+        return Output(self.tf.TF_GraphOperationByName(self.graph, name.encode()), int(index))
 
     def run(self, source, target, images):
         dims = (ctypes.c_int64 * images.ndim)(*images.shape)

@@ -8,37 +8,17 @@ from kdas_tf.serving.embedder import Embedder
 from tests.serving import networks
 
 
-@pytest.fixture(scope="module")
-def network():
-    return networks.student()
-
-
-@pytest.fixture(scope="module")
-def folder(network, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    Embedder(network, image_size=networks.SIZE).save(folder)
-    return folder
-
-
-def test_an_export_is_as_near_as_rounding(folder, network):
+def test_an_export_is_as_near_as_rounding_and_another_network_is_noticed(tmp_path):
+    network = networks.student()
+    Embedder(network, image_size=networks.SIZE).save(tmp_path)
     contents = checking.random_images(5, networks.SIZE)
-    comparison = checking.compare(folder, network, contents, image_size=networks.SIZE)
+    comparison = checking.compare(tmp_path, network, contents, image_size=networks.SIZE)
     assert (comparison.images, comparison.embedding_size) == (5, 96)
     assert 0 < comparison.difference < 1e-6
-
-
-def test_another_network_is_noticed(folder, network):
-    variable = network.stem.blocks[1].kernel
-    before = variable.numpy()
-    variable.assign(before * np.where(np.arange(before.shape[-1]) == 0, 1.02, 1.0))
-    try:
-        with pytest.raises(UserError, match="Nothing was exported"):
-            checking.compare(folder, network, checking.random_images(4, networks.SIZE), image_size=networks.SIZE)
-    finally:
-        variable.assign(before)
-
-
-def test_numbers_that_are_none_are_noticed():
+    kernel = network.stem.blocks[1].kernel
+    kernel.assign(kernel.numpy() * np.where(np.arange(kernel.shape[-1]) == 0, 1.02, 1.0))
+    with pytest.raises(UserError, match="Nothing was exported"):
+        checking.compare(tmp_path, network, contents, image_size=networks.SIZE)
     with pytest.raises(UserError, match="differ by nan"):
         checking.check_difference("the exported model", float("nan"))
 

@@ -1,6 +1,5 @@
 """The exported model, as whoever loads it sees it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kdas_tf.serving.embedder import SIGNATURES, Embedder, count_operations, normalizations_left
 from tests.serving import networks
 
-FRESH, C_API = Path(__file__).with_name("fresh_process.py"), Path(__file__).with_name("c_api.py")
+C_API = Path(__file__).with_name("c_api.py")
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +30,6 @@ def folder(student, tmp_path_factory):
 @pytest.fixture(scope="module")
 def signatures(folder):
     return tf.saved_model.load(str(folder)).signatures
-
-
-def run(script, *arguments):
-    """Runs a script that does not see this project."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)],
-        env={**environment, "CUDA_VISIBLE_DEVICES": "-1"},
-        cwd=script.parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_the_signatures_are_those_that_clients_are_told(signatures):
@@ -66,23 +50,13 @@ def test_the_signatures_are_those_that_clients_are_told(signatures):
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_embeddings_are_those_of_the_network_whatever_the_batch(batch, student, signatures):
     images = networks.photographs(batch)
-    expected = networks.embeddings(student, images)
     found = signatures["serving_default"](images=tf.constant(images))["embedding"].numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, networks.embeddings(student, images), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-6)
     contents = [tf.io.encode_png(image).numpy() for image in images]
     np.testing.assert_allclose(
         signatures["embed_jpeg"](image_bytes=tf.constant(contents))["embedding"], found, atol=1e-6
     )
-
-
-def test_pixels_and_files_of_any_size_give_the_same(signatures):
-    images = [networks.photographs(1, size)[0] for size in ((70, 30), (9, 9), (32, 16))]
-    contents = tf.constant([tf.io.encode_png(image).numpy() for image in images])
-    files = signatures["embed_jpeg"](image_bytes=contents)["embedding"]
-    for image, row in zip(images, files, strict=True):
-        pixels = signatures["embed"](images=tf.constant(image[None]))["embedding"][0]
-        np.testing.assert_allclose(pixels, row, atol=1e-6)
 
 
 def test_nothing_is_left_of_normalisations_and_training(folder, student):
@@ -110,40 +84,23 @@ def test_a_teachers_variables_become_constants(tmp_path):
     Embedder(network, image_size=(32, 32)).save(tmp_path)
     assert normalizations_left(tmp_path) == 0
     assert not {"VarHandleOp", "ReadVariableOp"} & set(count_operations(tmp_path))
-    images = networks.photographs(size=(32, 32))
-    found = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](images=tf.constant(images))["embedding"]
-    np.testing.assert_allclose(found, networks.embeddings(network, images), atol=1e-5)
-
-
-def test_a_fresh_process_without_keras_and_this_project_gives_the_same(folder, student, tmp_path):
-    images = networks.photographs()
-    np.save(tmp_path / "images.npy", images)
-    (tmp_path / "files").mkdir()
-    for i, image in enumerate(images):
-        (tmp_path / "files" / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
-    run(FRESH, folder, tmp_path / "images.npy", tmp_path / "files", tmp_path / "found.npz")
-    expected = networks.embeddings(student, images)
-    with np.load(tmp_path / "found.npz", allow_pickle=False) as found:
-        assert set(SIGNATURES) <= set(found["names"])
-        np.testing.assert_allclose(found["embed"], expected, atol=1e-5)
-        np.testing.assert_allclose(found["embed_jpeg"], expected, atol=1e-5)
-
-
-def tensor_names(folder):
-    """Names of the tensors behind `serving_default`, as the server looks them up."""
-    content = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    signature = content.meta_graphs[0].signature_def["serving_default"]
-    return signature.inputs["images"].name, signature.outputs["embedding"].name
+    embed = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    networks.check(network, lambda images: embed(images=tf.constant(images))["embedding"])
 
 
 def test_the_loader_of_tensorflow_serving_gives_the_same_and_survives_bad_requests(folder, student, tmp_path):
     good, large = networks.photographs(3), networks.photographs(1, (100, 60))
     wrong = [good[..., :1], np.concatenate([good, good[..., :1]], -1), np.zeros((1, 0, 0, 3), np.uint8), good[0]]
     requests = [good, *wrong, large, good]
-    for i, images in enumerate(requests):
-        np.save(tmp_path / f"{i}.npy", images)
     files = [tmp_path / f"{i}.npy" for i in range(len(requests))]
-    run(C_API, folder, *tensor_names(folder), *files, tmp_path / "found.npz")
+    for file, images in zip(files, requests, strict=True):
+        np.save(file, images)
+    content = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    signature = content.meta_graphs[0].signature_def["serving_default"]
+    tensors = signature.inputs["images"].name, signature.outputs["embedding"].name
+    command = [sys.executable, C_API, folder, *tensors, *files, tmp_path / "found.npz"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
     with np.load(tmp_path / "found.npz", allow_pickle=False) as found:
         assert sorted(found) == sorted(["0", *(f"error_{i}" for i in range(1, 5)), "5", "6"])
         expected = networks.embeddings(student, good)

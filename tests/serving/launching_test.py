@@ -136,8 +136,7 @@ def test_a_container_of_somebody_else_is_left_alone(serve, export, docker):
 def test_what_fails_in_docker_is_said(serve, export, docker, state, reason):
     (docker / state).touch()
     done = serve(str(export))
-    assert done.returncode == 1
-    assert reason in done.stderr
+    assert done.returncode == 1 and reason in done.stderr
 
 
 def test_a_server_that_does_not_answer_is_not_waited_for_forever(serve, export):
@@ -147,15 +146,12 @@ def test_a_server_that_does_not_answer_is_not_waited_for_forever(serve, export):
     assert done.returncode == 1 and "gates does not answer after 1 s" in done.stderr
 
 
-def test_without_docker_it_says_what_is_missing(serve, export, docker, tmp_path):
+def test_without_docker_it_says_what_is_missing(serve, export, docker):
     (docker / "docker").unlink()
     for tool in ("bash", "sed", "sort"):
         (docker / tool).symlink_to(shutil.which(tool))
-    done = subprocess.run(
-        ["/bin/bash", SCRIPT, str(export)], env={"PATH": str(docker)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "docker is not installed" in done.stderr
+    done = serve(str(export), PATH=str(docker))
+    assert done.returncode == 1 and "docker is not installed" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -211,10 +207,9 @@ def test_ports_have_the_same_names_and_numbers_everywhere():
 def test_paths_are_those_of_the_export():
     defaults = {name: value.default for name, value in inspect.signature(export_stage.run).parameters.items()}
     mounts = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
-    assert mounts["models"] == defaults["base_path"]
-    assert {f"--{flag}={defaults['base_path']}/{file}" for flag, file in CONFIGURATION.items()} <= set(
-        CONTAINER["args"]
-    )
+    base_path = defaults["server"].base_path
+    assert mounts["models"] == base_path
+    assert {f"--{flag}={base_path}/{file}" for flag, file in CONFIGURATION.items()} <= set(CONTAINER["args"])
     for probe in ("startupProbe", "readinessProbe"):
         assert CONTAINER[probe]["httpGet"]["path"].startswith(f"/v1/models/{defaults['name']}")
     annotations = POD["metadata"]["annotations"]
@@ -238,10 +233,7 @@ def test_everything_selects_the_pods_and_the_scaler_scales_their_deployment():
 
 
 def test_the_pod_may_do_no_more_than_it_needs():
-    assert POD["spec"]["securityContext"]["runAsNonRoot"] is True
-    assert CONTAINER["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    limits, rights = POD["spec"]["securityContext"], CONTAINER["securityContext"]
+    assert limits["runAsNonRoot"] and rights["readOnlyRootFilesystem"] and not rights["allowPrivilegeEscalation"]
+    assert rights["capabilities"] == {"drop": ["ALL"]}
     assert CONTAINER["resources"]["requests"]["cpu"] and CONTAINER["resources"]["limits"]["memory"]

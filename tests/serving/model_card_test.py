@@ -57,14 +57,11 @@ def test_a_card_of_a_network_that_was_not_judged_says_so(facts):
     assert "mAP |" not in text
 
 
-def test_the_picture_is_beside_the_card(facts, tmp_path):
+def test_the_picture_is_beside_the_card_of_a_network_with_cells(facts, tmp_path):
     model_card.write(tmp_path, facts)
     text = (tmp_path / model_card.FILE).read_text()
     (picture,) = re.findall(r"!\[[^]]*\]\((.*?)\)", text)
     assert ((tmp_path / model_card.FILE).parent / picture).read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_network_without_cells_has_no_picture(facts, tmp_path):
-    model_card.write(tmp_path, facts._replace(kind="Teacher", config={"backbone": "MobileNetV2"}))
-    assert "![" not in (tmp_path / model_card.FILE).read_text()
-    assert not (tmp_path / model_card.PICTURE).exists()
+    model_card.write(tmp_path / "teacher", facts._replace(kind="Teacher", config={"backbone": "MobileNetV2"}))
+    assert "![" not in (tmp_path / "teacher" / model_card.FILE).read_text()
+    assert not (tmp_path / "teacher" / model_card.PICTURE).exists()

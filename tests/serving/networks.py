@@ -43,15 +43,11 @@ def teacher(backbone="MobileNetV2", **arguments):
     norms = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in norms:
         layer.momentum = 0.0
-    network(_pixels(arguments["image_size"]), training=True)
+    network(photographs(8, arguments["image_size"], seed=2).astype("float32"), training=True)
     for layer in norms:
         variance = layer.moving_variance
         variance.assign(variance + 0.2 * keras.ops.mean(variance))
     return network
-
-
-def _pixels(size):
-    return photographs(8, size, seed=2).astype("float32")
 
 
 def untrained(network, seed=0):

@@ -22,30 +22,19 @@ CLASSES = messages.classes(
 )
 
 
-@pytest.fixture
-def root(tmp_path):
-    server_config.write(tmp_path, ["doors", "gates"], base_path="/models/", batch_sizes=(1, 4, 12))
-    return tmp_path
-
-
-def test_the_server_reads_which_models_there_are(root):
+def test_the_server_reads_which_models_there_are_how_to_make_batches_and_that_it_must_count(tmp_path):
     config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
-    models = text_format.Parse((root / "models.config").read_text(), config.ModelServerConfig()).model_config_list
+    server_config.write(tmp_path, ["doors", "gates"], base_path="/models/", batch_sizes=(1, 4, 12))
+    models = text_format.Parse((tmp_path / "models.config").read_text(), config.ModelServerConfig()).model_config_list
     entries = [(model.name, model.base_path, model.model_platform) for model in models.config]
     assert entries == [("doors", "/models/doors", "tensorflow"), ("gates", "/models/gates", "tensorflow")]
     assert all(model.model_version_policy.latest.num_versions == 1 for model in models.config)
-
-
-def test_the_server_reads_how_to_make_batches(root):
-    content = text_format.Parse((root / "batching.config").read_text(), CLASSES["BatchingParameters"]())
+    content = text_format.Parse((tmp_path / "batching.config").read_text(), CLASSES["BatchingParameters"]())
     assert content.max_batch_size.value == 12
     assert list(content.allowed_batch_sizes) == [1, 4, 12]  # the last must be the largest batch
     assert (content.batch_timeout_micros.value, content.max_enqueued_batches.value) == (2000, 64)
     assert content.num_batch_threads.value == 4
-
-
-def test_the_server_reads_that_it_must_count(root):
-    content = text_format.Parse((root / "monitoring.config").read_text(), CLASSES["MonitoringConfig"]())
+    content = text_format.Parse((tmp_path / "monitoring.config").read_text(), CLASSES["MonitoringConfig"]())
     assert content.prometheus_config.enable
     assert content.prometheus_config.path == "/monitoring/prometheus/metrics"  # TensorFlow Serving's default
 

@@ -31,16 +31,14 @@ HTTP = {
 
 
 class StatusError(Exception):
-    def __init__(self, code, message):
-        super().__init__(message)
-        self.code, self.message = code, message
+    """A code and a message."""
 
 
 class Served:
     """The models of an export's folder, as its configuration says.
 
     A test can make it worse: `faults` are codes that the next requests get, `delay` seconds that every answer takes,
-    `change` a function of the answer's array, `as_fields` the other way to write a tensor.
+    `change` a function of the answer's array.
     """
 
     def __init__(self, root):
@@ -54,7 +52,7 @@ class Served:
         self.calm()
 
     def calm(self):
-        self.faults, self.delay, self.change, self.as_fields, self.requests = [], 0.0, None, False, []
+        self.faults, self.delay, self.change, self.requests = [], 0.0, lambda rows: rows, []
 
     def predict(self, name, version, signature, inputs):
         """The outputs and the version, or an error as TensorFlow Serving gives."""
@@ -70,23 +68,16 @@ class Served:
         number, model = self.models[name]
         if signature not in model.signatures:
             raise StatusError(Code.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.')
-        return number, self._run(model.signatures[signature], inputs)
-
-    def _run(self, function, inputs):
-        ((name, contents),) = inputs.items()
+        ((argument, contents),) = inputs.items()
         if len(contents) > self.largest:
             limit = f"is larger than maximum input batch size {self.largest}"
             raise StatusError(Code.INVALID_ARGUMENT, f"Task size {len(contents)} {limit}")
         try:
-            outputs = function(**{name: tf.constant(contents, tf.string)})
+            outputs = model.signatures[signature](**{argument: tf.constant(contents, tf.string)})
         except tf.errors.OpError as error:
-            raise StatusError(code_of(error), error.message) from error
-        arrays = {key: value.numpy() for key, value in outputs.items()}
-        return {key: self.change(value) for key, value in arrays.items()} if self.change else arrays
-
-
-def code_of(error):
-    return next(code for code in Code if code.value[0] == error.error_code)
+            code = next(code for code in Code if code.value[0] == error.error_code)
+            raise StatusError(code, error.message) from error
+        return number, {key: self.change(value.numpy()) for key, value in outputs.items()}
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -102,16 +93,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
             number, outputs = self.served.predict(spec.name, version, spec.signature_name, inputs)
         except StatusError as error:
-            context.abort(error.code, error.message)
+            context.abort(*error.args)
         response = predict_pb2.PredictResponse()
         response.model_spec.CopyFrom(spec)
         response.model_spec.version.value = number
         for name, array in outputs.items():
             if not request.output_filter or name in request.output_filter:
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
-                if self.served.as_fields:
-                    response.outputs[name].ClearField("tensor_content")
-                    response.outputs[name].float_val.extend(array.ravel().tolist())
         return response
 
 
@@ -125,12 +113,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        name = self.path.removeprefix("/v1/models/")
-        if name in self.served.models:
-            state = {"version": str(self.served.models[name][0]), "state": "AVAILABLE"}
-            self.reply(200, {"model_version_status": [state]})
-        else:
-            self.reply(404, {"error": f"Could not find any versions of model {name}"})
+        known = self.path.removeprefix("/v1/models/") in self.served.models
+        state = {"model_version_status": [{"state": "AVAILABLE"}]}
+        self.reply(*((200, state) if known else (404, {"error": "Could not find any versions of the model"})))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -142,7 +127,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             _, outputs = self.served.predict(name, version and int(version), body["signature_name"], inputs)
         except StatusError as error:
-            self.reply(HTTP[error.code], {"error": error.message})
+            code, message = error.args
+            self.reply(HTTP[code], {"error": message})
         else:
             (array,) = outputs.values()  # of one output, its rows alone (json_tensor.cc)
             self.reply(200, {"predictions": array.tolist()})
@@ -161,8 +147,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def serving_grpc(served, port=0):
     """Gives the port."""
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
-        server = grpc.server(threads, options=options)
+        server = grpc.server(threads, options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)])
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(served), server)
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()

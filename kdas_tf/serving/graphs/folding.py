@@ -17,14 +17,10 @@ _FOLDABLE = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Sep
 
 
 def fold(layer: keras.layers.Layer, norm: keras.layers.Layer | None) -> tuple[list[Array], Array]:
-    """Kernels and bias of a Keras layer and the normalisation after it, together.
+    """Kernels and bias of a Keras layer and the normalisation after it, if there is one, together.
 
-    Args:
-        layer: a built Conv2D, DepthwiseConv2D, SeparableConv2D or Dense without an activation of its own.
-        norm: the normalisation, or None.
-
-    Returns:
-        The kernels in the layer's own order, of which the last has the scale; and the bias `[filters]`, all float32.
+    The layer is a built Conv2D, DepthwiseConv2D, SeparableConv2D or Dense without an activation of its own. The kernels
+    have the layer's own order, and the last has the scale; the bias is `[filters]`; all are float32.
     """
     *before, kernel = [to_array(weight) for weight in layer.weights[: len(layer.weights) - layer.use_bias]]
     filters = int(np.prod(kernel.shape[2:])) if isinstance(layer, keras.layers.DepthwiseConv2D) else kernel.shape[-1]
@@ -55,17 +51,12 @@ class ScaleShift(keras.layers.Layer):
 def fold_functional(model: keras.Model) -> keras.Model:
     """Copies a functional model, such as a backbone of keras.applications, without batch normalisations.
 
-    Args:
-        model: built of Keras layers; it does not change.
-
-    Returns:
-        A model with the same outputs in inference, to rounding. Not for training.
+    The copy has the same outputs in inference, to rounding, and is not for training; `model` does not change.
     """
-    pairs = dict(_pairs(model))
-    folded = {linear.name: norm for norm, linear in pairs.items()}
+    folded = _folded(model)
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if layer in pairs:
+        if layer in folded.values():
             return keras.layers.Identity(name=layer.name)
         if isinstance(layer, keras.layers.BatchNormalization) and _of_last_axis(layer):
             return ScaleShift(*scale_and_offset(layer), name=layer.name)
@@ -86,23 +77,20 @@ def fold_functional(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
-    """(normalisation, linear layer before it) where no other layer reads the output of the linear layer."""
-    pairs = []
+def _folded(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """By the name of a linear layer, the normalisation that alone reads its output."""
+    folded = {}
     for norm in model.layers:
         if not isinstance(norm, keras.layers.BatchNormalization) or len(norm._inbound_nodes) != 1:
             continue
         linear = norm._inbound_nodes[0].parent_nodes[0].operation  # Keras has no public walk over a model's graph
         alone = len(linear._inbound_nodes) == len(linear._outbound_nodes) == 1
-        if _of_last_axis(norm) and alone and isinstance(linear, _FOLDABLE) and _is_linear(linear):
-            pairs.append((norm, linear))
-    return pairs
+        foldable = isinstance(linear, _FOLDABLE) and linear.activation is keras.activations.linear
+        channels_last = getattr(linear, "data_format", "channels_last") == "channels_last"
+        if _of_last_axis(norm) and alone and foldable and channels_last:
+            folded[linear.name] = norm
+    return folded
 
 
 def _of_last_axis(norm: keras.layers.BatchNormalization) -> bool:
     return norm.axis in (-1, len(norm.input.shape) - 1)
-
-
-def _is_linear(layer: keras.layers.Layer) -> bool:
-    channels_last = getattr(layer, "data_format", "channels_last") == "channels_last"
-    return layer.activation is keras.activations.linear and channels_last

@@ -18,12 +18,36 @@ import tensorflow as tf
 
 from kdas_tf.serving.embedder import OUTPUT, normalized
 from kdas_tf.serving.graphs import refusals
-from kdas_tf.serving.graphs.lite_target import LiteTarget
 from kdas_tf.serving.graphs.plain import plain_network
+from kdas_tf.serving.graphs.targets import TensorFlowTarget, even_sized
+from kdas_tf.space.plain_form import Array
 
 PRECISIONS = ("float32", "float16", "int8")
 FLOAT_OPERATIONS = ("BATCH_MATMUL", "SOFTMAX", "SUM", "SQRT", "RSQRT", "MAXIMUM", "DIV", "MEAN", "MUL")
 """These stay float32 with int8: the ends of a network, attention, and what is small."""
+
+
+class LiteTarget(TensorFlowTarget):
+    """Operations that LiteRT's CPU kernels (XNNPACK) take; TensorFlow itself cannot run all of them on a CPU.
+
+    Other operations run in slower kernels and cut the graph in pieces (tensorflow/lite/delegates/xnnpack/README.md).
+    """
+
+    def depthwise(self, x: tf.Tensor, kernel: Array, stride: int, dilation: int) -> tf.Tensor:
+        if dilation > 1 and stride == 1:  # tf.nn would rearrange the map, which the converter may not recognise
+            return tf.raw_ops.DepthwiseConv2dNative(
+                input=x, filter=kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[1, dilation, dilation, 1]
+            )
+        size = dilation * (kernel.shape[0] - 1) + 1  # the kernel that does without dilation what this one does with it
+        spread = np.zeros((size, size, *kernel.shape[2:]), kernel.dtype)
+        spread[::dilation, ::dilation] = kernel
+        return super().depthwise(x, spread, stride, 1)
+
+    def odd_pixels(self, x: tf.Tensor) -> tf.Tensor:
+        # Picked by a convolution: slices with steps are not among the operations.
+        kernel = np.zeros((2, 2, x.shape[3], 1), np.float32)
+        kernel[1, 1] = 1
+        return tf.nn.depthwise_conv2d(even_sized(x), kernel, (1, 2, 2, 1), "VALID")
 
 
 def convert(
@@ -31,14 +55,7 @@ def convert(
 ) -> bytes:
     """Converts a network: float32 `images` `[1, height, width, 3]`, 0..255, to `embedding` `[1, D]` of length 1.
 
-    Args:
-        network: a `Student`, a `ResNet` or a `Teacher`.
-        image_size: (height, width) in pixels.
-        precision: one of `PRECISIONS`.
-        examples: images like those that it is for, float32 `[height, width, 3]`; needed for int8.
-
-    Raises:
-        UserError: int8 without examples.
+    `precision` is one of `PRECISIONS`; the rest is as in `kdas_tf.serving.runtimes.write`.
     """
     forward, module = plain_network(network, LiteTarget()), tf.Module()
     spec = tf.TensorSpec([1, *image_size, 3], tf.float32, name="images")
@@ -46,17 +63,12 @@ def convert(
         lambda images: {OUTPUT: normalized(forward(images))}, input_signature=[spec], autograph=False
     )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.embed.get_concrete_function()], module)
-    if precision == "float16":
+    if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8":
-        return _quantized(converter, examples)
-    return converter.convert()
-
-
-def _quantized(converter: tf.lite.TFLiteConverter, examples: Sequence[npt.NDArray]) -> bytes:
-    refusals.check_examples(examples)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision != "int8":
+        return converter.convert()
     converter.representative_dataset = lambda: ([image[None]] for image in examples)
     # Made for finding layers that suffer from integers, it is also the only way to keep some of them in float.
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(FLOAT_OPERATIONS))
@@ -67,7 +79,11 @@ def _quantized(converter: tf.lite.TFLiteConverter, examples: Sequence[npt.NDArra
 
 
 class LiteRunner:
-    """Runs a LiteRT file, image by image; see `kdas_tf.serving.runtimes.Runner`."""
+    """Runs a LiteRT file, image by image; see `kdas_tf.serving.runtimes.Runner`.
+
+    Raises:
+        UserError: the file is not an exported network.
+    """
 
     def __init__(self, path: Path, threads: int | None = None):
         try:
@@ -87,10 +103,9 @@ class LiteRunner:
         self._places = inputs[0]["index"], outputs[0]["index"]
 
     def __call__(self, images: npt.NDArray) -> npt.NDArray:
-        return np.concatenate([self._embed(image) for image in np.asarray(images, np.float32)])
-
-    def _embed(self, image: npt.NDArray) -> npt.NDArray:
-        source, result = self._places
-        self._interpreter.set_tensor(source, image[None])
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(result)
+        (source, result), rows = self._places, []
+        for image in np.asarray(images, np.float32):
+            self._interpreter.set_tensor(source, image[None])
+            self._interpreter.invoke()
+            rows.append(self._interpreter.get_tensor(result))
+        return np.concatenate(rows)

@@ -24,12 +24,7 @@ INTEGER_OPERATIONS = ("Conv", "Add", "Concat", "MaxPool", "Relu")
 def convert(network: keras.Model, image_size: tuple[int, int]) -> bytes:
     """Writes a network: float32 `images` `[batch, height, width, 3]`, 0..255, to `embedding` `[batch, D]`.
 
-    Args:
-        network: a `Student` or a `ResNet`.
-        image_size: (height, width) in pixels.
-
-    Raises:
-        UserError: a teacher, or the package onnx is missing.
+    Raises `UserError` for a network that is no `Student` or `ResNet`, or where the package onnx is missing.
     """
     target = OnnxTarget()
     embedding = plain_network(network, target)(target.images(image_size))
@@ -42,14 +37,8 @@ def quantized(content: bytes, examples: Sequence[npt.NDArray]) -> bytes:
     Attention, the means and the embedding stay float32, as the images do. Made for processors with VNNI: on others
     ONNX Runtime adds products in 16 bits, which may overflow (its manual, "Quantize ONNX models").
 
-    Args:
-        content: of `convert`.
-        examples: images like those that it is for, float32 `[height, width, 3]`.
-
-    Raises:
-        UserError: no examples, or the package onnxruntime is missing.
+    `content` is what `convert` returns; `examples` are as in `kdas_tf.serving.runtimes.write`.
     """
-    refusals.check_examples(examples)
     import_runtime()
     import onnx
     from onnxruntime import quantization
@@ -81,7 +70,7 @@ class OnnxRunner:
     """Runs an ONNX file; see `kdas_tf.serving.runtimes.Runner`.
 
     Raises:
-        UserError: the package onnxruntime is missing.
+        UserError: the file is not an exported network, or the package onnxruntime is missing.
     """
 
     def __init__(self, path: Path, threads: int | None = None):
@@ -103,11 +92,7 @@ class OnnxRunner:
 
 
 def import_runtime() -> Any:
-    """Imports ONNX Runtime.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """Imports ONNX Runtime; raises `UserError` where it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:

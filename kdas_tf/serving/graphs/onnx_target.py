@@ -19,15 +19,10 @@ OPSET, IR_VERSION = 18, 10
 
 
 class Value(NamedTuple):
-    """A tensor of the graph.
-
-    Attributes:
-        name: in the graph.
-        shape: `(None, height, width, channels)` of a map, in TensorFlow's order; None for rows.
-    """
+    """A tensor of the graph."""
 
     name: str
-    shape: tuple[None, int, int, int] | None = None
+    shape: tuple[None, int, int, int] | None = None  # of a map: height, width, channels, in TensorFlow's order
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -39,8 +34,7 @@ class Value(NamedTuple):
 class OnnxTarget:
     """Collects the nodes of a graph; see `kdas_tf.serving.graphs.targets.TensorFlowTarget` for the methods.
 
-    Raises:
-        UserError: the package onnx is missing.
+    Raises `UserError` where the package onnx is missing.
     """
 
     def __init__(self) -> None:
@@ -48,9 +42,7 @@ class OnnxTarget:
             import onnx
         except ImportError as error:
             raise UserError("ONNX files need packages that are missing: pip install '.[onnx]'") from error
-        self._onnx = onnx
-        self._nodes: list[Any] = []
-        self._constants: list[Any] = []
+        self._onnx, self._nodes, self._constants = onnx, list[Any](), list[Any]()
 
     def images(self, image_size: tuple[int, int]) -> Value:
         """The graph's input: float32 `[batch, height, width, 3]`, as all exports take it."""
@@ -120,8 +112,8 @@ class OnnxTarget:
         return self._map("Mul", x, self._constant(scale[:, None, None]))
 
     def concat(self, maps: Sequence[Value]) -> Value:
-        height, width, _ = maps[0].size
-        return self._map("Concat", *maps, size=(height, width, sum(m.size[2] for m in maps)), axis=1)
+        size = (*maps[0].size[:2], sum(m.size[2] for m in maps))
+        return self._map("Concat", *maps, size=size, axis=1)
 
     def odd_pixels(self, x: Value) -> Value:
         # Picked by a convolution: slices are not among the operations on blocks of channels.
@@ -133,15 +125,13 @@ class OnnxTarget:
     def row_means(self, x: Value, average: Array) -> Value:
         height, width, _ = x.size
         rows = height // len(average)
-        if np.array_equal(average, np.kron(np.eye(len(average)), np.full(rows, 1 / rows)).astype(np.float32)):
-            pooled = self._node("AveragePool", x, kernel_shape=[rows, width], strides=[rows, width])
-            return self.transpose(Value(self._without_columns(pooled)), (0, 2, 1))
-        pooled = self._node("AveragePool", x, kernel_shape=[1, width], strides=[1, width])
-        means = self.matmul(Value(self._without_columns(pooled)), np.ascontiguousarray(average.T))
+        equal = np.array_equal(average, np.kron(np.eye(len(average)), np.full(rows, 1 / rows)).astype(np.float32))
+        window = [rows if equal else 1, width]
+        pooled = self._node("AveragePool", x, kernel_shape=window, strides=window)
+        means = Value(self._node("Squeeze", pooled, self._constant(np.array([3]))))
+        if not equal:
+            means = self.matmul(means, np.ascontiguousarray(average.T))
         return self.transpose(means, (0, 2, 1))
-
-    def _without_columns(self, name: str) -> str:
-        return self._node("Squeeze", name, self._constant(np.array([3])))
 
     def add_rows(self, x: Value, rows: Value, columns: Array | None) -> Value:
         one_column = self._node("Unsqueeze", self.transpose(rows, (0, 2, 1)), self._constant(np.array([3])))

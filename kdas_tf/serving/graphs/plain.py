@@ -1,5 +1,6 @@
 """Networks as plain functions of constants: no normalisations, no edge axis, nothing for training only."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,15 +23,10 @@ Body = Callable[[Any], Any]
 
 
 def plain_network(network: keras.Model, target: Target | None = None) -> Body:
-    """Makes a function that computes a network's embeddings in inference.
+    """Makes a function that computes a network's embeddings in inference, in a target (TensorFlow by default).
 
-    Args:
-        network: a `Student`, a `ResNet` or a `Teacher`.
-        target: what to write it in; None is TensorFlow.
-
-    Returns:
-        A function from RGB images, 0..255, of the network's size and the target's type (float32
-        `[batch, height, width, 3]` in TensorFlow), to the network's embeddings `[batch, D]`, not of length 1.
+    It takes RGB images, 0..255, of the network's size and the target's type (float32 `[batch, height, width, 3]` in
+    TensorFlow), and returns the network's embeddings `[batch, D]`, not of length 1.
 
     Raises:
         UserError: another kind of network, or a teacher in another target than TensorFlow.
@@ -54,11 +50,7 @@ def _embedding(head: ReIDHead, target: Target) -> Body:
     # The pool between the last map and the neck keeps the neck out of the convolutions; it costs D multiplications.
     scale, offset = (np.broadcast_to(values, head.neck.moving_mean.shape) for values in scale_and_offset(head.neck))
     scale, offset = scale.astype(np.float32), offset.astype(np.float32)
-
-    def forward(x: Any) -> Any:
-        return target.vectors(target.shift(target.scale(target.mean(x), scale), offset))
-
-    return forward
+    return lambda x: target.vectors(target.shift(target.scale(target.mean(x), scale), offset))
 
 
 def _teacher(network: Teacher) -> Body:
@@ -82,12 +74,9 @@ def _from_pixels(layers: Sequence[keras.layers.Layer], target: Target) -> Callab
 def _sequence(
     layers: Sequence[keras.layers.Layer], target: Target, divisor: Array | None = None
 ) -> Callable[[Map], Map]:
-    """Keras layers in sequence; a normalisation after a convolution is folded.
+    """Keras layers in sequence; a normalisation after a convolution is folded. `divisor` is of the input's channels.
 
-    Args:
-        layers: of `kdas_tf.models.stem.conv_norm`, where padding is half the kernel, and pools of 3x3 with stride 2.
-        target: what to write them in.
-        divisor: of the channels of the input.
+    The layers are of `kdas_tf.models.stem.conv_norm`, where padding is half the kernel, and 3x3 pools of stride 2.
     """
     functions: list[Callable[[Map], Map]] = []
     for layer, following in zip(layers, [*layers, None][1:], strict=True):
@@ -101,13 +90,11 @@ def _sequence(
             functions.append(lambda x: as_map(target, target.max_pool(x.raw, 2)))
         elif isinstance(layer, keras.layers.ReLU):
             functions.append(lambda x: as_map(target, x.relu))
+    return _chained(functions)
 
-    def forward(x: Map) -> Map:
-        for function in functions:
-            x = function(x)
-        return x
 
-    return forward
+def _chained(functions: Sequence[Callable[[Map], Map]]) -> Callable[[Map], Map]:
+    return lambda x: functools.reduce(lambda y, function: function(y), functions, x)
 
 
 def _convolution(target: Target, kernel: Array, bias: Array, stride: int) -> Callable[[Map], Map]:
@@ -116,15 +103,8 @@ def _convolution(target: Target, kernel: Array, bias: Array, stride: int) -> Cal
 
 def _resnet(network: ResNet, target: Target) -> Body:
     stem = _from_pixels(network.stem, target)
-    blocks = [_residual_block(block, target) for block in network.blocks]
-
-    def forward(images: Any) -> Any:
-        x = stem(images)
-        for block in blocks:
-            x = block(x)
-        return x.raw
-
-    return forward
+    blocks = _chained([_residual_block(block, target) for block in network.blocks])
+    return lambda images: blocks(stem(images)).raw
 
 
 def _residual_block(block: ResidualBlock, target: Target) -> Callable[[Map], Map]:

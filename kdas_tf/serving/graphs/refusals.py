@@ -4,19 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from kdas_tf.errors import UserError
-
-
-def check_examples(examples: Sequence[npt.NDArray]) -> None:
-    """Refuses to make integers without images, which give the ranges of the maps.
-
-    Raises:
-        UserError: there are no images.
-    """
-    if not len(examples):
-        raise UserError("int8 needs photographs to find the ranges of a network's maps, got none.")
 
 
 def cannot_be_loaded(path: Path, reason: object) -> UserError:
@@ -31,8 +19,7 @@ def cannot_be_loaded(path: Path, reason: object) -> UserError:
 def image_size_of(path: Path, inputs: Sequence[Sequence[Any]], outputs: Sequence[Sequence[Any]]) -> tuple[int, int]:
     """The (height, width) that a file takes, from the shapes of what goes in and what comes out.
 
-    Raises:
-        UserError: not images `[batch, height, width, 3]` go in, or not embeddings `[batch, D]` come out.
+    Raises `UserError` if not images `[batch, height, width, 3]` go in, or not embeddings `[batch, D]` come out.
     """
     fits = [len(shape) for shape in (*inputs, *outputs)] == [4, 2]
     if not fits or not all(isinstance(side, int) for side in inputs[0][1:3]):

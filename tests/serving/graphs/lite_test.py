@@ -53,20 +53,6 @@ def test_smaller_numbers_make_smaller_files_with_similar_embeddings(tmp_path):
     assert types[np.int8, 3] >= 20
 
 
-def test_int8_without_photographs_is_refused():
-    with pytest.raises(UserError, match="int8 needs photographs to find the ranges"):
-        lite.convert(networks.student(), networks.SIZE, "int8")
-
-
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 100])
-def test_what_is_no_model_is_refused_in_one_line(content, tmp_path):
-    path = tmp_path / "float32.tflite"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a network that gin/export\.gin wrote, but it cannot be loaded") as caught:
-        lite.LiteRunner(path)
-    assert "\n" not in str(caught.value)
-
-
 def test_half_a_file_is_refused_wherever_it_ends(tmp_path):
     whole = lite.convert(networks.student(), networks.SIZE, "float32")
     path = tmp_path / "float32.tflite"

@@ -9,7 +9,6 @@ import onnx
 import onnxruntime
 import pytest
 
-from kdas_tf import genotype
 from kdas_tf.errors import UserError
 from kdas_tf.serving.graphs import onnx_files
 from tests.serving import networks
@@ -17,7 +16,6 @@ from tests.serving import networks
 NETWORKS = {
     "all operations": lambda: networks.student(genotype=networks.ALL, image_size=(64, 32)),
     "all operations, odd sizes": lambda: networks.student(genotype=networks.ALL, image_size=(75, 37)),
-    "GDAS": lambda: networks.student(genotype=genotype.GDAS_V1),
     "whole blocks of channels": lambda: networks.student(channels=16),
     "small images": lambda: networks.student(image_size=(12, 8), stem="cifar"),
     "ResNet-18": networks.resnet,
@@ -80,23 +78,9 @@ def test_integers_make_a_smaller_file_with_similar_embeddings(tmp_path):
     assert cosines.min() > max(0.98, others.max())
 
 
-def test_int8_without_photographs_is_refused():
-    with pytest.raises(UserError, match="int8 needs photographs to find the ranges"):
-        onnx_files.quantized(b"", [])
-
-
 def test_a_teacher_has_no_onnx_file():
     with pytest.raises(UserError, match="known to TensorFlow only"):
         onnx_files.convert(networks.teacher(), (32, 32))
-
-
-@pytest.mark.parametrize("content", [b"", b"\x80\x05no model"])
-def test_what_is_no_model_is_refused_in_one_line(content, tmp_path):
-    path = tmp_path / "float32.onnx"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a network that gin/export\.gin wrote, but it cannot be loaded") as caught:
-        onnx_files.OnnxRunner(path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
