@@ -53,7 +53,7 @@ def run(
         logical_cpus: split the CPU into so many logical devices, to try out what several devices do.
         mixed_precision: dtype policy, one of "float32", "mixed_bfloat16", "mixed_float16".
         deterministic: the same command gives the same bits, stopped and continued or not; slower.
-        keep_checkpoints: how many of the last checkpoints of a stage are kept.
+        keep_checkpoints: as in `Job`.
         image_cache_gb: memory for decoded training images, 10^9 bytes: if all of a stage's fit (height * width * 12
             bytes each), they are decoded once and not in every epoch. The batches are the same.
         intra_op_threads: CPU threads that share one operation; 0 for TensorFlow's choice. By default 1 where a stage
@@ -73,12 +73,8 @@ def run(
         raise UserError(f"Expected --mixed_precision to be one of {', '.join(PRECISIONS)}, got {mixed_precision!r}.")
     if intra_op_threads is not None and intra_op_threads < 0:
         raise UserError(f"Expected launch.run.intra_op_threads of at least 0, got {intra_op_threads}.")
-    job = Job(
-        workdir=path_of("--workdir", workdir),
-        seed=seed,
-        keep_checkpoints=keep_checkpoints,
-        image_cache_gb=image_cache_gb,
-    )
+    options: dict[str, Any] = {"keep_checkpoints": keep_checkpoints, "image_cache_gb": image_cache_gb}
+    job = Job(workdir=path_of("--workdir", workdir), seed=seed, **options)
     with quiet():
         import tensorflow
 

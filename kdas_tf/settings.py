@@ -25,14 +25,10 @@ def check_range(
     above: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Checks numbers among the fields of a settings object; None and what is no number are not looked at.
+    """Checks that numbers among the fields of a settings object are at least `least`, above `above`, below `below`.
 
-    Args:
-        settings: has the fields; its class gives the name in the message.
-        names: of the fields, separated by spaces or as a sequence; a field may hold several numbers.
-        least: the smallest number that is allowed.
-        above: all allowed numbers are larger.
-        below: all allowed numbers are smaller.
+    None and what is no number are not looked at; a field may hold several numbers. The object's class gives the name
+    in the message; `names` of fields are separated by spaces, or a sequence.
 
     Raises:
         UserError: a number is out of the range, or not finite.
@@ -46,15 +42,9 @@ def check_range(
                 continue
             small = (least is not None and number < least) or (above is not None and number <= above)
             if small or (below is not None and number >= below) or not math.isfinite(number):
-                raise UserError(
-                    f"Expected {_shown(settings)}.{name} to be {expected}, got {value!r}. Correct it.", code="range"
-                )
-
-
-def _shown(settings: Any) -> str:
-    """How bindings name the class of a settings object."""
-    kind = type(settings)
-    return getattr(kind, "SHOWN_AS", f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}")
+                kind = type(settings)
+                shown = getattr(kind, "SHOWN_AS", f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}")
+                raise UserError(f"Expected {shown}.{name} to be {expected}, got {value!r}. Correct it.", code="range")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

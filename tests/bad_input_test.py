@@ -160,16 +160,9 @@ BEFORE_ANYTHING = [
     (SEARCH, "range", {"search/settings.Fitting.learning_rate=1e999": "learning_rate"}),
     (SEARCH, "range", each("search/optimizers.SGD.{}=-1", "momentum", "weight_decay")),
     (SEARCH, "range", {"alpha/optimizers.Adam.beta_1=2": "beta_1", "objective.Objective.margin=-0.3": "margin"}),
-    (
-        SEARCH,
-        "range",
-        {"search/schedules.LinearTemperature.end=-1.0": "end", "transforms.Augmentation.padding=-1": "padding"},
-    ),
-    (
-        SEARCH,
-        "range",
-        {"launch.run.image_cache_gb=-1": "image_cache_gb", "launch.run.keep_checkpoints=0": "checkpoints"},
-    ),
+    (SEARCH, "range", {"search/schedules.LinearTemperature.end=-1.0": "end"}),
+    (SEARCH, "range", {"transforms.Augmentation.padding=-1": "padding"}),
+    (SEARCH, "range", {"launch.run.keep_checkpoints=0": "launch.run.keep_checkpoints"}),
     (TRAIN, "range", {"JUDGE_EVERY=0": "judge_every", "train.run.drop_path=1.0": "drop_path"}),
     (EVALUATE, "range", {"evaluate.run.batch_size=0": "batch_size"}),
     (EXPORT, "range", {"export.run.max_pixels=0": "max_pixels"}),
@@ -211,17 +204,10 @@ WITH_TEACHER = [
     (BASELINE, "choice", {"ARCHITECTURE='nu\\0ll.json'": "ResNet18", "ARCHITECTURE='ResNet19'": "ResNet19"}),
     (BASELINE, "damaged", each("train.run.pretrained='DIR/{}'", "damaged")),
     (BASELINE, "fit", each("train.run.pretrained='DIR/{}'", "small")),
-    (
-        SEARCH,
-        "range",
-        {"CELLS=1; REDUCTIONS=(5,)": "reductions", "search/settings.Stabilizers.alpha_warmup_epochs=2": "alpha_warmup"},
-    ),
+    (SEARCH, "range", {"search/settings.Stabilizers.alpha_warmup_epochs=2": "alpha_warmup"}),
     (SEARCH, "range", {"search/settings.Stabilizers.parameter_budget=1.0": "parameter_budget"}),
-    (
-        SEARCH,
-        "fit",
-        {"IMAGE_SIZE=(8, 8)": "part_aware", "search/settings.Stabilizers.partial_channels=3": "partial_channels"},
-    ),
+    (SEARCH, "fit", {"IMAGE_SIZE=(8, 8)": "part_aware"}),
+    (SEARCH, "fit", {"search/settings.Stabilizers.partial_channels=3": "partial_channels"}),
     (SEARCH, "damaged", {"SEARCH_EPOCHS=1": "32"}),  # none of the 32 photographs is there
     # rows of a table
     (TABLE, "range", {"table.run.seeds=()": "seeds", "table.run.seeds=(1, 1)": "seeds"}),

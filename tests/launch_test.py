@@ -100,31 +100,17 @@ def calls(folder):
         ([], "--gin_file=gin/search.gin"),
         (["gin/search.gin"], "Expected only flags, got 'gin/search.gin'"),
         ([SEARCH, "--epochs=5"], "Unknown command line flag 'epochs'"),
-        ([SEARCH, "--seed=x"], "--seed=x"),
         ([SEARCH, "--seed=-1"], "--seed=-1"),
-        ([SEARCH, "--dry_run=perhaps"], "--dry_run=perhaps"),
         ([SEARCH, "--mixed_precision=foo"], "float32|mixed_bfloat16|mixed_float16"),
         ([SEARCH, "--num_devices=99"], "Expected --num_devices of at most 4"),
         ([SEARCH, "--num_devices=0"], "Expected --num_devices to be at least 1, got 0"),
-        ([SEARCH, "--gin_param=launch.run.keep_checkpoints=0"], "launch.run.keep_checkpoints to be at least 1, got 0"),
-        ([SEARCH, "--seed=4294967296"], "--seed=4294967296"),
         ([SEARCH, "--gin_param=launch.run.seed=4294967296"], "launch.run.seed to be at least 0 and below 4294967296"),
         ([SEARCH, "--workdir="], "Expected --workdir to be a path that can be used, got '': it is empty"),
         ([SEARCH, "--workdir=~nobody_of_this_name/run"], "got '~nobody_of_this_name/run': Could not determine home"),
         ([SEARCH, f"--workdir={'x' * 300}"], "File name too long"),
         ([SEARCH, "--gin_param=launch.run.workdir='a\\0b'"], "embedded null"),
-        ([SEARCH, "--data_dir="], "Expected --data_dir to be a path that can be used, got '': it is empty"),
-        ([SEARCH, f"--data_dir={'x' * 300}"], "File name too long"),
         ([SEARCH, "--logical_cpus=0"], "Expected --logical_cpus to be at least 1, got 0"),
         ([SEARCH, "--data_dir=/nowhere/Market-1501"], "/nowhere/Market-1501 is no folder"),
-        (["--gin_file=gin/nowhere.gin"], "gin/nowhere.gin"),
-        ([TINY], "No stages"),
-        ([SEARCH, "--gin_file=gin/data/market1501.gin"], "A value is required for DATA_DIR"),
-        ([SEARCH, "--gin_param=search.run.epoch=5"], "doesn't have a parameter named 'epoch'"),
-        ([SEARCH, "--gin_param=search.run.epochs=5"], "search.run.epochs is now search/settings.Fitting.epochs"),
-        ([SEARCH, "--gin_param=SEARCH_EPOCH=5"], "Nothing reads the macro SEARCH_EPOCH"),
-        ([SEARCH, "--gin_param=SEARCH_EPOCHS='ten'"], "search/settings.Fitting.epochs to be of type int, got 'ten'"),
-        ([SEARCH, "--gin_param=launch.run.stages='search'"], "launch.run.stages to be of type"),
         ([SEARCH, "--gin_param=launch.run.mixed_precision='foo'"], "Expected --mixed_precision to be one of"),
     ],
 )
@@ -161,10 +147,7 @@ def test_stages_run_in_their_order_with_the_seed(run, tmp_path, capsys):
     assert run("--seed=5") == 0
     assert calls(tmp_path) == ["kdas_fake_first value 1 seed 5", "kdas_fake_second value 2 seed 5"]
     output = capsys.readouterr().out.splitlines()
-    assert [line.split(" s, ")[0] for line in output] == [
-        "kdas_fake_first: finished in 0",
-        "kdas_fake_second: finished in 0",
-    ]
+    assert [line.split(" s, ")[0] for line in output] == [f"kdas_fake_{x}: finished in 0" for x in ("first", "second")]
     assert "kdas_fake_first.run.value = 1" in (tmp_path / "run" / "config.gin").read_text()
 
 
@@ -182,9 +165,7 @@ def test_a_stage_with_a_result_is_skipped(run, tmp_path, capsys):
     "flag, change",
     [
         ("--gin_param=kdas_fake_second.run.value=3", "value was 2 and is now 3."),
-        ("--gin_param=kdas_fake_first.run.value=3", "value was 1 and is now 3."),
         ("--seed=1", "seed was 0 and is now 1."),
-        ("--mixed_precision=mixed_bfloat16", "precision was float32 and is now mixed_bfloat16."),
         ("--deterministic", "deterministic was False and is now True."),
     ],
 )
@@ -235,16 +216,6 @@ def test_the_stages_after_a_changed_one_that_was_deleted_are_refused_before_it_i
     assert len(calls(tmp_path)) == 2
 
 
-def test_a_workdir_of_an_older_version_is_refused_in_one_line(run, tmp_path, capfd):
-    folder = tmp_path / "run" / "kdas_fake_first"
-    folder.mkdir(parents=True)
-    (folder / "result.txt").write_text("1")
-    (folder / "settings.json").write_text('{"kdas_fake_first.run.value": "1", "before": "seed 0, float32"}')
-    assert run() == 2
-    error = capfd.readouterr().err
-    assert f"{folder} was begun by an older version of kdas_tf" in error and error.count("\n") == 1
-
-
 @pytest.fixture
 def own_stage(tmp_path, monkeypatch):
     """Runs a stage with properties of its own, and the one after it."""
@@ -282,9 +253,8 @@ def test_a_repeatable_stage_is_done_again_with_other_arguments_and_not_with_the_
     own = [call for call in calls(tmp_path) if "last" not in call]
     assert own == [f"kdas_fake_repeatable value {value} seed 0" for value in (1, 7, 1)]
     assert run("--gin_param=kdas_fake_repeatable.run.interrupted=True") == 130
-    assert (
-        run("--gin_param=kdas_fake_repeatable.run.interrupted=True") == 130
-    )  # a result of before does not stand for it
+    # A result of before does not stand for it.
+    assert run("--gin_param=kdas_fake_repeatable.run.interrupted=True") == 130
 
 
 def test_a_repeatable_stage_that_reads_from_elsewhere_is_always_done(own_stage, tmp_path):
@@ -352,18 +322,6 @@ def test_a_dry_run_shows_stages_parameters_memory_and_configuration_and_leaves_n
     assert "memory: about" in shown["search"][-1] and " GB " in shown["search"][-1]
     assert {"CELLS = 3", "settings.CellSettings.cells = %CELLS", "launch.run.dry_run = True"} <= set(lines)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_dry_run_of_other_data_counts_its_identities(tmp_path, capsys):
-    for split in ("bounding_box_train", "query", "bounding_box_test"):
-        (tmp_path / "data" / split).mkdir(parents=True)
-        for identity in (2, 7, 11):
-            for camera in (1, 2):
-                (tmp_path / "data" / split / f"{identity:04d}_c{camera}s1_000001_01.jpg").touch()
-    flags = [SEARCH, TINY, ONE_DEVICE, f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}", "--dry_run"]
-    assert launch.main(flags) == 0
-    assert "Training identities: 3" in capsys.readouterr().out.splitlines()
-    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_imported_at_the_start_is_never_searched_for_garbage(monkeypatch):

@@ -49,15 +49,15 @@ def parse(
     for binding in gin_params:
         _parse(functools.partial(gin.parse_config, header + binding), f"--gin_param={binding}")
     if "stages" not in gin._CONFIG.get(("", LAUNCH), {}):
-        raise UserError(
-            "No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.",
-            code="binding",
-        )
-    read = _reachable(gin._CONFIG, LAUNCH)  # a flag may take the place of a macro: that one was read all the same
+        raise _Wrong("No stages: no .gin file binds launch.run.stages. Give --gin_file=gin/search.gin, for example.")
+    read = _reachable()  # a flag may take the place of a macro: that one was read all the same
     for binding, value in {**overrides, **_for_stages(stage_arguments or {})}.items():
         line = f"{binding} = {value!r}"
         _parse(functools.partial(gin.parse_config, header + line), f"the flag behind {line}")
-    check_bindings({name for name in _own_macros(gin_files, gin_params) if (name, "gin.macro") not in read})
+    reached = _reachable()
+    _check_required(reached)
+    _check_types(reached)
+    _check_unread(reached, {name for name in _own_macros(gin_files, gin_params) if (name, "gin.macro") not in read})
 
 
 def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,44 +82,31 @@ def _parse(action: Callable[[], Any], source: str) -> None:
         message = " ".join(f"{source}: {type(error).__name__}: {error}".split())
         known = renamed.new_name(message)
         hint = f" {known}: correct the name." if known else ""
-        raise UserError(message.replace(" In bindings string line", " Line") + hint, code="binding") from error
+        raise _Wrong(message.replace(" In bindings string line", " Line") + hint) from error
 
 
 def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator[str]:
     """Names of the macros that the user set: shared axes set some for stages that are not run."""
-    texts = list(gin_params)
-    for file in gin_files:
-        path = next((p for p in (Path(file), REPOSITORY / file) if p.is_file()), None)
-        if path is not None and path.resolve().parent not in SHARED_AXES:
-            texts.append(path.read_text(encoding="utf-8"))
+    paths = (next((p for p in (Path(file), REPOSITORY / file) if p.is_file()), None) for file in gin_files)
+    own = [path for path in paths if path is not None and path.resolve().parent not in SHARED_AXES]
+    texts = [*gin_params, *(path.read_text(encoding="utf-8") for path in own)]
     for text in texts:
         yield from re.findall(r"^\s*([A-Za-z_]\w*)\s*=", text, flags=re.MULTILINE)
 
 
-def check_bindings(own_macros: set[str]) -> None:
-    """Refuses bindings that nothing reads and required values that are missing, before anything runs."""
-    config = gin._CONFIG
-    reached = _reachable(config, LAUNCH)
-    _check_required(config, reached)
-    _check_types(config, reached)
-    _check_unread(config, reached, own_macros)
-
-
-def _reachable(config: dict, start: str, *, unbound: bool = False) -> set[Key]:
-    """(scope, selector) of all bindings that a call of `start` can read, through the references in its arguments.
+def _reachable(*, unbound: bool = False) -> set[Key]:
+    """(scope, selector) of all bindings that the launch can read, through the references in its arguments.
 
     Args:
-        config: gin's bindings.
-        start: selector of the function that is called.
         unbound: also those that nothing is bound to.
     """
     reached: set[Key] = set()
-    todo = [("", start)]
+    todo = [("", LAUNCH)]
     while todo:
         for key in _scopes_of(*todo.pop()):
-            if key not in reached and (key in config or unbound):
+            if key not in reached and (key in gin._CONFIG or unbound):
                 reached.add(key)
-                todo += [_key(reference) for reference in _references(config.get(key, {}))]
+                todo += [_key(reference) for reference in _references(gin._CONFIG.get(key, {}))]
     return reached
 
 
@@ -131,66 +118,58 @@ def _scopes_of(scope: str, selector: str) -> Iterator[Key]:
 
 
 def _references(parameters: dict[str, Any]) -> list[gin.ConfigurableReference]:
-    return [
-        value for value in gin._iterate_flattened_values(parameters) if isinstance(value, gin.ConfigurableReference)
-    ]
+    values = gin._iterate_flattened_values(parameters)
+    return [value for value in values if isinstance(value, gin.ConfigurableReference)]
 
 
 def _key(reference: gin.ConfigurableReference) -> Key:
     return "/".join(reference.scoped_selector.split("/")[:-1]), reference.configurable.selector
 
 
-def _check_unread(config: dict, reached: set[Key], own_macros: set[str]) -> None:
-    for key, parameters in config.items():
-        scope, selector = key
-        if selector == "gin.macro":
-            if key not in reached and scope in own_macros:
-                raise UserError(f"Nothing reads the macro {scope}. Correct its name or take it out.", code="binding")
-            continue
-        names = [f"{scope + '/' if scope else ''}{_short(selector)}.{name}" for name in parameters]
-        if key not in reached:
-            raise UserError(
-                f"Nothing reads the binding {names[0]} in these stages. Correct its name or take it out.",
-                code="binding",
-            )
-        if stage_of(gin._REGISTRY[selector].wrapped) and "job" in parameters:
-            raise UserError(
-                f"{_short(selector)}.job is set by the launcher for all stages. Take it out.", code="binding"
-            )
+def _check_unread(reached: set[Key], own_macros: set[str]) -> None:
+    for (scope, selector), parameters in gin._CONFIG.items():
+        read, is_macro = (scope, selector) in reached, selector == "gin.macro"
+        if is_macro and not read and scope in own_macros:
+            raise _Wrong(f"Nothing reads the macro {scope}. Correct its name or take it out.")
+        if not is_macro and not read:
+            name = _binding(scope, selector, next(iter(parameters)))
+            raise _Wrong(f"Nothing reads the binding {name} in these stages. Correct its name or take it out.")
+        if not is_macro and stage_of(gin._REGISTRY[selector].wrapped) and "job" in parameters:
+            raise _Wrong(f"{_short(selector)}.job is set by the launcher for all stages. Take it out.")
 
 
-def _check_required(config: dict, reached: set[Key]) -> None:
+def _check_required(reached: set[Key]) -> None:
     for scope, selector in [("", LAUNCH), *sorted(reached)]:
-        for name, value in config.get((scope, selector), {}).items():
-            if value is gin.REQUIRED or _is_required_macro(value):
+        for name, value in gin._CONFIG.get((scope, selector), {}).items():
+            references = _references({name: value})
+            if value is gin.REQUIRED or any(each.scoped_selector.startswith("gin.REQUIRED") for each in references):
                 flag = {"data_dir": "--data_dir=FOLDER or "}.get((scope or name).lower(), "")
-                binding = scope if selector == "gin.macro" else f"{_short(selector)}.{name}"
-                raise UserError(
-                    f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.", code="binding"
-                )
-            for reference in _references({name: value}):
-                if reference.configurable.selector == "gin.macro" and _key(reference) not in config:
-                    raise UserError(
+                raise _missing(scope if selector == "gin.macro" else _binding("", selector, name), flag)
+            for reference in references:
+                if reference.configurable.selector == "gin.macro" and _key(reference) not in gin._CONFIG:
+                    raise _Wrong(
                         f"{_short(selector)}.{name} reads the macro {_key(reference)[0]}, which nothing sets. "
-                        "Correct its name or give it a value.",
-                        code="binding",
+                        "Correct its name or give it a value."
                     )
 
 
-def _is_required_macro(value: Any) -> bool:
-    return isinstance(value, gin.ConfigurableReference) and value.scoped_selector.startswith("gin.REQUIRED")
+_Wrong = functools.partial(UserError, code="binding")
 
 
-def _check_types(config: dict, reached: set[Key]) -> None:
+def _missing(binding: str, flag: str = "") -> UserError:
+    return _Wrong(f"A value is required for {binding}. Give {flag}--gin_param='{binding}=VALUE'.")
+
+
+def _check_types(reached: set[Key]) -> None:
     for scope, selector in sorted(reached):
         function = gin._REGISTRY[selector].wrapped
         hints = {} if selector == "gin.macro" else typing.get_type_hints(function)
-        for name, value in config[scope, selector].items():
+        for name, value in gin._CONFIG[scope, selector].items():
             while isinstance(value, gin.ConfigurableReference) and value.configurable.selector == "gin.macro":
-                value = config[_key(value)]["value"]
+                value = gin._CONFIG[_key(value)]["value"]
             if not _fits(value, hints.get(name, Any)):
                 expected = inspect.formatannotation(inspect.signature(function).parameters[name].annotation)
-                binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
+                binding = _binding(scope, selector, name)
                 raise UserError(f"Expected {binding} to be of type {expected}, got {value!r}.", code="type")
 
 
@@ -221,6 +200,10 @@ def _short(selector: str) -> str:
     return ".".join(selector.split(".")[-2:])
 
 
+def _binding(scope: str, selector: str, name: str) -> str:
+    return f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
+
+
 def arguments_of(stage: Stage) -> dict[str, Any]:
     """All arguments of a stage's `run` but the job: what is bound, and defaults.
 
@@ -247,7 +230,7 @@ def check_arguments() -> None:
     Raises:
         UserError: a value is missing or out of its range.
     """
-    for _, selector in sorted(_reachable(gin._CONFIG, LAUNCH, unbound=True)):
+    for _, selector in sorted(_reachable(unbound=True)):
         stage = stage_of(gin._REGISTRY[selector].wrapped)
         if stage is not None:
             arguments_of(stage)
@@ -268,11 +251,7 @@ def settings_of(stage: Stage) -> dict[str, str]:
 def _resolved(selector: str, scope: str, prefix: str, *, complete: bool) -> Iterator[tuple[str, str]]:
     """(name, text) of the arguments of a configurable that is called in a scope.
 
-    Args:
-        selector: of the configurable.
-        scope: in which it is called.
-        prefix: of the names.
-        complete: whether all that it needs must be bound; otherwise whoever calls it gives the rest.
+    If it is complete, all that it needs must be bound; otherwise whoever calls it gives the rest.
     """
     function = gin._REGISTRY[selector].wrapped
     bound: dict[str, Any] = {}
@@ -287,8 +266,7 @@ def _resolved(selector: str, scope: str, prefix: str, *, complete: bool) -> Iter
         elif parameter.default is not inspect.Parameter.empty:
             yield from _described(prefix + name, parameter.default)
         elif complete:
-            binding = f"{scope + '/' if scope else ''}{_short(selector)}.{name}"
-            raise UserError(f"A value is required for {binding}. Give --gin_param='{binding}=VALUE'.", code="binding")
+            raise _missing(_binding(scope, selector, name))
 
 
 def _described(name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -311,10 +289,8 @@ def _described(name: str, value: Any) -> Iterator[tuple[str, str]]:
             for key, item in items:
                 yield from _described(f"{name}.{key}", item)
         else:
-            yield (
-                name,
-                ", ".join(f"{key}: {_text(item)}" if isinstance(value, dict) else _text(item) for key, item in items),
-            )
+            texts = [f"{key}: {_text(item)}" if isinstance(value, dict) else _text(item) for key, item in items]
+            yield name, ", ".join(texts)
     elif callable(value):
         yield name, f"@{_short(f'{value.__module__}.{value.__qualname__}')}"
     else:

@@ -18,15 +18,8 @@ SIZES = (
 def explain(error: BaseException, stage: str, arguments: Mapping[str, Any]) -> str | None:
     """One line about a fault of the machine in a stage: what happened and what to do.
 
-    Errors are told by their number, or by their text: those of TensorFlow and HDF5 have no number.
-
-    Args:
-        error: what came out of the stage.
-        stage: its name.
-        arguments: what it was called with.
-
-    Returns:
-        None if the error is of another kind.
+    Errors are told by their number, or by their text: those of TensorFlow and HDF5 have no number. None stands for an
+    error of another kind.
     """
     number = getattr(error, "errno", None)
     text = " ".join(str(error).partition("In call to configurable")[0].split())  # gin adds which call it came through

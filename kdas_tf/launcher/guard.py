@@ -24,29 +24,17 @@ Record = dict[str, Any]
 
 
 class Step(NamedTuple):
-    """A stage of a command.
-
-    Attributes:
-        stage: what is done.
-        arguments: of its `run`, as values.
-        texts: the same as resolved texts.
-    """
+    """A stage of a command."""
 
     stage: Stage
-    arguments: Mapping[str, Any]
-    texts: Mapping[str, str]
+    arguments: Mapping[str, Any]  # of its `run`, as values
+    texts: Mapping[str, str]  # the same as resolved texts
 
 
 def records_of(steps: Sequence[Step], workdir: Path, launcher: Mapping[str, str]) -> dict[str, Record]:
-    """What decides the results of the stages of a command, as things are now.
+    """{stage: what decides its result} for the stages of a command in their order, as things are now.
 
-    Args:
-        steps: in their order.
-        workdir: folder of the run.
-        launcher: {name: text} of what the launcher sets: "seed", "precision", "deterministic".
-
-    Returns:
-        {stage: record}.
+    The launcher's texts are those of "seed", "precision" and "deterministic".
 
     Raises:
         UserError: a stage reads what an older version wrote.
@@ -102,8 +90,8 @@ def check_unchanged(folder: Path, record: Record) -> None:
     Raises:
         UserError: they differ; the message names what does.
     """
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}:
-        return  # begun, but nothing came of it
+    if _is_only_begun(folder):
+        return
     before = read(folder)
     changes = [] if before is None else _changes(before, record)
     if changes:
@@ -111,6 +99,10 @@ def check_unchanged(folder: Path, record: Record) -> None:
             f"{folder} holds a result of other settings: {'; '.join(changes)}. Choose another --workdir, or delete "
             "that folder to do the stage again."
         )
+
+
+def _is_only_begun(folder: Path) -> bool:
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}
 
 
 def _changes(before: Record, now: Record) -> list[str]:
@@ -139,6 +131,6 @@ def remember(folder: Path, record: Record) -> None:
 
 def forget(folder: Path) -> None:
     """Removes what `remember` wrote, if nothing came of the stage."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}:
+    if _is_only_begun(folder):
         (folder / FILE).unlink(missing_ok=True)
         folder.rmdir()

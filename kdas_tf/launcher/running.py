@@ -17,9 +17,6 @@ from kdas_tf.training.devices import workers
 def steps_of(stages: Sequence[Stage]) -> list[Step]:
     """The steps of a command, with all values made and checked.
 
-    Args:
-        stages: in their order.
-
     Raises:
         UserError: a value is missing or out of its range.
     """
@@ -28,13 +25,7 @@ def steps_of(stages: Sequence[Stage]) -> list[Step]:
 
 
 def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> None:
-    """Runs stages in order, in a workdir that belongs to this job meanwhile.
-
-    Args:
-        steps: of the command.
-        job: what the launcher sets for all stages.
-        launcher: what it sets as texts, as in `guard.records_of`.
-    """
+    """Runs stages in order, in a workdir that belongs to this job meanwhile; `launcher` as in `guard.records_of`."""
     with contextlib.ExitStack() as held:
 
         def begin():

@@ -41,7 +41,7 @@ _TITLES = {
 
 _TRAINING_TITLES = {"baseline": "L_c + L_t", "constant": "distillation, T = 2", "dynamic": "dynamic temperature"}
 
-_PUBLISHED: dict[str, list[tuple[float, ...]]] = {
+PUBLISHED: dict[str, list[tuple[float, ...]]] = {
     TEACHER: [(83.2, 93.7)],
     "baseline": [
         (71.7, 87.9, 95.9, 97.4, 11.2),
@@ -71,22 +71,13 @@ _PUBLISHED: dict[str, list[tuple[float, ...]]] = {
 
 
 class AblationRow(NamedTuple):
-    """One row of the ablation.
+    """One row of the ablation: a kind "teacher" is only read, "search" searches and trains, the others only train."""
 
-    Attributes:
-        name: of its folder, and in commands.
-        title: in the table.
-        kind: "teacher" is only read; "search" searches and trains; "hand-made" and "random" train; "training" trains
-            the chosen genotype with another objective.
-        temperature: of the search, or of the training for the kind "training"; None is the training's own.
-        architecture: of the kind "hand-made", as in `kdas_tf.models.baselines.make`.
-    """
-
-    name: str
-    title: str
+    name: str  # of its folder, and in commands
+    title: str  # in the table
     kind: Literal["teacher", "search", "hand-made", "random", "training"]
-    temperature: Temperature | None = None
-    architecture: str | None = None
+    temperature: Temperature | None = None  # of the search, or of a "training"; None is the training's own
+    architecture: str | None = None  # of a "hand-made" row, as in `kdas_tf.models.baselines.make`
 
 
 def make_rows(
@@ -113,12 +104,14 @@ def make_rows(
             f"{chosen!r}.",
             code="choice",
         )
-    rows = [AblationRow(TEACHER, _title(TEACHER), "teacher")]
-    rows += [
-        AblationRow(name, _title(name), "search", temperature) for name, temperature in search_temperatures.items()
-    ]
-    rows += [_hand_made_row(architecture) for architecture in hand_made]
-    rows += [AblationRow(RANDOM, f"Random, as large as {chosen}", "random")]
+    rows = [AblationRow(TEACHER, _TITLES[TEACHER], "teacher")]
+    rows += [AblationRow(name, _TITLES.get(name, name), "search", T) for name, T in search_temperatures.items()]
+    for architecture in hand_made:
+        baselines.check(architecture)  # refuses an unknown name or a damaged file before hours of searches
+        path = Path(architecture)
+        name = path.stem if path.suffix == ".json" else architecture.replace(":", "_")
+        rows.append(AblationRow(name, _TITLES.get(name, name), "hand-made", architecture=architecture))
+    rows.append(AblationRow(RANDOM, f"Random, as large as {chosen}", "random"))
     for name, temperature in [*train_temperatures.items(), (chosen, None)]:
         rows.append(AblationRow(TRAINED + name, _TRAINING_TITLES.get(name, name), "training", temperature))
     names = [row.name for row in rows]
@@ -130,23 +123,8 @@ def make_rows(
     return dict(zip(names, rows, strict=True))
 
 
-def _hand_made_row(architecture: str) -> AblationRow:
-    baselines.check(architecture)  # refuses an unknown name or a damaged file before hours of searches
-    path = Path(architecture)
-    name = path.stem if path.suffix == ".json" else architecture.replace(":", "_")
-    return AblationRow(name, _title(name), "hand-made", architecture=architecture)
-
-
 def published(name: str) -> list[Numbers]:
     """What the paper says of a row: the numbers of each run; nothing of a row that it lacks."""
-    runs: list[Numbers] = []
-    for values in _PUBLISHED.get(name, []):
-        numbers = dict(zip(NUMBERS, values, strict=False))
-        if "parameters" in numbers:
-            numbers["parameters"] *= 1e6
-        runs.append(numbers)
-    return runs
-
-
-def _title(name: str) -> str:
-    return _TITLES.get(name, name)
+    units = (1, 1, 1, 1, 1e6)
+    paper = [[value * unit for value, unit in zip(run, units, strict=False)] for run in PUBLISHED.get(name, [])]
+    return [dict(zip(NUMBERS, run, strict=False)) for run in paper]

@@ -29,17 +29,11 @@ MAX_DRAWS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A row with a seed.
+    """A row with a seed."""
 
-    Args:
-        table: workdir of the table.
-        row: of the ablation.
-        seed: of the run; None for the teacher, which has one run.
-    """
-
-    table: Path
+    table: Path  # workdir of the table
     row: AblationRow
-    seed: int | None
+    seed: int | None  # None for the teacher, which has one run
 
     @property
     def folder(self) -> Path:
@@ -81,50 +75,38 @@ class Run:
     @property
     def drawn(self) -> int | None:
         """How many random genotypes were drawn for it; None for none."""
-        if self.row.kind != "random":
-            return None
-        return _read(self.genotype_file).get("derived_from", {}).get("drawn")
+        random = self.row.kind == "random"
+        return _read(self.genotype_file).get("derived_from", {}).get("drawn") if random else None
 
     def as_json(self, row: str) -> dict[str, Any]:
         """What `table.json` says of it, as a run of a row that may share it with its own."""
-        about = {"row": row, "seed": self.seed, **self.numbers}
+        about = {"row": row, "seed": self.seed, **self.numbers, "drawn": self.drawn}
         if self.row.kind == "teacher":
-            return {**about, "folder": "teacher", "seconds": None, "drawn": None}
-        folder = self.folder.relative_to(self.table).as_posix()
-        return {**about, "folder": folder, "seconds": self.seconds, "drawn": self.drawn}
+            return {**about, "folder": "teacher", "seconds": None}
+        return {**about, "folder": self.folder.relative_to(self.table).as_posix(), "seconds": self.seconds}
 
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """Does runs.
-
-    Args:
-        job: of the table.
-        search: as `kdas_tf.stages.search.run`.
-        train: as `kdas_tf.stages.train.run`.
-        student: what `train` trains.
-        chosen: the run whose genotype the second table trains.
-        size_tolerance: share by which a random genotype's parameters may differ.
-    """
+    """Does runs; its fields are arguments of `kdas_tf.stages.table.run`, but for the chosen run."""
 
     job: Job
     search: Callable[..., None]
     train: Callable[..., None]
     student: CellSettings
-    chosen: Run
+    chosen: Run  # whose genotype the second table trains
     size_tolerance: float
 
     def do(self, run: Run) -> None:
-        """Does a run, or what is left of it.
-
-        Raises:
-            UserError: it needs another run first, or one of its stages fails.
-        """
+        """Does a run, or what is left of it; refuses one that needs another run first."""
         assert run.seed is not None
         row = run.row
         training: dict[str, Any] = {}
         job = dataclasses.replace(self.job, workdir=run.folder, seed=run.seed)
-        _share_stages(run.folder)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for name in SHARED:
+            if not (run.folder / name).is_symlink():  # relative: a copy must not use the original's
+                (run.folder / name).symlink_to(Path("../../..") / name)
         started, before = time.monotonic(), run.seconds
         try:
             if row.kind == "search" and not run.genotype_file.exists():
@@ -140,14 +122,13 @@ class Runner:
             self.train(job, **training)
         finally:
             files.write_json(run.folder / SECONDS, {"seconds": round(before + time.monotonic() - started, 1)})
-            _free_memory()
+            # Lets go of the run's networks: dozens of them follow one another in one process.
+            policy = keras.config.dtype_policy()
+            keras.utils.clear_session()  # which also forgets the precision
+            keras.config.set_dtype_policy(policy)
 
     def draw(self, run: Run) -> None:
-        """Writes a random genotype of about the size of what the chosen row's search with the same seed has derived.
-
-        Raises:
-            UserError: that search was not trained yet, or trained another network than parameters are counted for.
-        """
+        """Writes a random genotype of about the size of what the chosen row's search with the same seed has derived."""
         assert run.seed is not None
         matched = dataclasses.replace(self.chosen, seed=run.seed)
         searched = genotype.load(_existing(matched, matched.genotype_file, needed_by=run))
@@ -166,9 +147,8 @@ class Runner:
         first = run.seed * MAX_DRAWS
         best, drawn = genotype.random_genotype(first), 1
         while abs(count(best) - wanted) > self.size_tolerance * wanted and drawn < MAX_DRAWS:
-            candidate = genotype.random_genotype(first + drawn)
-            drawn += 1
-            best = min(best, candidate, key=lambda each: abs(count(each) - wanted))
+            candidates = (best, genotype.random_genotype(first + drawn))
+            best, drawn = min(candidates, key=lambda each: abs(count(each) - wanted)), drawn + 1
         derived_from = {"drawn": drawn, "parameters": count(best), "parameters_wanted": wanted}
         genotype.save(run.genotype_file, best, derived_from=derived_from)
         print(
@@ -176,22 +156,6 @@ class Runner:
             f"{wanted / 1e6:.3f} M of {matched.row.name}",
             flush=True,
         )
-
-
-def _free_memory() -> None:
-    """Lets go of the networks of a run: dozens of them follow one another in one process."""
-    policy = keras.config.dtype_policy()
-    keras.utils.clear_session()  # which also forgets the precision
-    keras.config.set_dtype_policy(policy)
-
-
-def _share_stages(folder: Path) -> None:
-    """Makes a run's folder, in which data and teacher are those of the table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in SHARED:
-        link = folder / name
-        if not link.is_symlink():
-            link.symlink_to(Path("../../..") / name)  # relative: a copy must not use the original's
 
 
 def _existing(run: Run, path: Path, *, needed_by: Run) -> Path:
@@ -214,16 +178,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def finished_runs(table: Path, row: AblationRow, shared: Run | None) -> list[Run]:
-    """The runs of a row that are done, in the order of their seeds.
-
-    Args:
-        table: workdir of the table.
-        row: of the ablation.
-        shared: a run of another row that is one of this row, too.
-    """
-    if row.kind == "teacher":
-        runs = [Run(table, row, None)]
-    else:
-        names = [path.name.removeprefix("seed_") for path in (table / "table" / row.name).glob("seed_*")]
-        runs = [Run(table, row, int(name)) for name in names if name.isdecimal()] + ([shared] if shared else [])
+    """The runs of a row that are done, by their seeds; `shared`, of another row, is one of this row too."""
+    runs = [Run(table, row, None)] if row.kind == "teacher" else []
+    names = [path.name.removeprefix("seed_") for path in (table / "table" / row.name).glob("seed_*")]
+    runs += [Run(table, row, int(name)) for name in names if name.isdecimal()] + ([shared] if shared else [])
     return sorted((run for run in runs if run.is_done), key=lambda run: run.seed or 0)

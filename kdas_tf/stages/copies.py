@@ -14,7 +14,7 @@ from kdas_tf.evaluation.features import Network
 from kdas_tf.serving import checking
 from kdas_tf.serving import runtimes as runtime_files
 from kdas_tf.serving.checking import Comparison
-from kdas_tf.serving.runtimes import INTEGERS, Measured
+from kdas_tf.serving.runtimes import INTEGERS
 from kdas_tf.stages import judging
 from kdas_tf.stages.loading import LoadedNetwork
 
@@ -49,20 +49,30 @@ def make(
     """
     if not runtimes:
         return {}
-    people = _there(few_people(data, judged)) if data is not None else None
-    reference = _mean_average_precision("the network", loaded.network, people, loaded.image_size)
-    if reference is None and judged != 0:
+    people = _people(data, judged)
+    if people is None and judged != 0:
         print("export: drop in mAP not judged, for want of queries and a gallery; --data_dir=FOLDER gives them")
+
+    def mean_average_precision(title: str, network: Network) -> float | None:
+        options: dict[str, Any] = {"image_size": loaded.image_size, "title": f"export: {title}"}
+        ranking = judging.judge(network, people, **options) if people is not None else None
+        return float(ranking.mAP) if ranking is not None else None
+
+    reference = mean_average_precision("the network", loaded.network)
     examples = calibration(data, loaded.image_size, calibrated) if set(INTEGERS) & set(runtimes) else []
-    result: dict[str, Any] = {"judged_on": _described(people, reference)}
+    result: dict[str, Any] = {"judged_on": _described(people) | {"mAP": reference} if people is not None else None}
     for runtime in runtimes:
         path = runtime_files.write(loaded.network, folder, runtime, image_size=loaded.image_size, examples=examples)
         measured = runtime_files.measure(path, comparison)
-        mean = drop = None
-        if reference is not None:
-            mean = _mean_average_precision(runtime, runtime_files.open_file(path), people, loaded.image_size)
-            drop = reference - mean if mean is not None else None
-        print(f"export: {runtime}, {_in_words(measured, mean, drop)}", flush=True)
+        mean, drop, words = mean_average_precision(runtime, runtime_files.open_file(path)), None, "not judged"
+        if reference is not None and mean is not None:
+            drop = reference - mean
+            words = f"{100 * drop:.2f} to {100 * mean:.2f} %"
+        print(
+            f"export: {runtime}, {measured.bytes / 1e6:.1f} MB, {measured.milliseconds:.1f} ms an image here, drop in "
+            f"mAP {words}, least cosine to the network's embeddings {measured.cosine:.6f}",
+            flush=True,
+        )
         result[runtime] = {**measured._asdict(), "mAP": mean, "mAP_drop": drop}
     return result
 
@@ -82,10 +92,18 @@ def few_people(data: ReIDData, number: int | None) -> ReIDData:
     return dataclasses.replace(data, query=query, gallery=gallery)
 
 
-def _there(data: ReIDData) -> ReIDData | None:
-    """The data set, if its photographs can be judged on: there are some, and they are where they were."""
-    paths = [record.path for record in (*data.query, *data.gallery)]
-    return data if data.query and data.gallery and all(Path(path).is_file() for path in paths) else None
+def _people(data: ReIDData | None, judged: int | None) -> ReIDData | None:
+    """Who the copies are judged on; None where there are no photographs of them, or no longer."""
+    people = few_people(data, judged) if data is not None else None
+    if people is None or not people.query or not people.gallery:
+        return None
+    return people if all(Path(record.path).is_file() for record in (*people.query, *people.gallery)) else None
+
+
+def _described(people: ReIDData) -> dict[str, Any]:
+    identities = len({record.identity for record in people.query})
+    counts = {"queries": len(people.query), "gallery": len(people.gallery)}
+    return {"data": people.name, "identities": identities, **counts}
 
 
 def calibration(data: ReIDData | None, image_size: tuple[int, int], number: int) -> list[npt.NDArray]:
@@ -102,34 +120,3 @@ def calibration(data: ReIDData | None, image_size: tuple[int, int], number: int)
             f"{'none is left of those of ' + data.name if data is not None else 'the run has none'}. Give --data_dir."
         )
     return checking.decoded(contents, image_size)
-
-
-def _mean_average_precision(
-    title: str, network: Network, people: ReIDData | None, image_size: tuple[int, int]
-) -> float | None:
-    if people is None:
-        return None
-    ranking = judging.judge(network, people, image_size=image_size, title=f"export: {title}")
-    return float(ranking.mAP) if ranking is not None else None
-
-
-def _described(people: ReIDData | None, reference: float | None) -> dict[str, Any] | None:
-    if people is None or reference is None:
-        return None
-    return {
-        "data": people.name,
-        "identities": len({record.identity for record in people.query}),
-        "queries": len(people.query),
-        "gallery": len(people.gallery),
-        "mAP": reference,
-    }
-
-
-def _in_words(measured: Measured, mean: float | None, drop: float | None) -> str:
-    judged = "drop in mAP not judged"
-    if mean is not None and drop is not None:
-        judged = f"drop in mAP {100 * drop:.2f} to {100 * mean:.2f} %"
-    return (
-        f"{measured.bytes / 1e6:.1f} MB, {measured.milliseconds:.1f} ms an image here, {judged}, least cosine to the "
-        f"network's embeddings {measured.cosine:.6f}"
-    )

@@ -12,6 +12,7 @@ from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation import distances, printing, ranking
 from kdas_tf.evaluation.distances import Distances, FeatureDistances, Metric
+from kdas_tf.evaluation.embeddings import load
 from kdas_tf.evaluation.ranking import RankingResult, Rules
 from kdas_tf.evaluation.rerank import RerankedDistances, Reranking
 from kdas_tf.evaluation.verification import Verification, VerificationSettings
@@ -116,7 +117,7 @@ def run(
             loaded = loading.open_network(job.workdir, model, image_size)
         embedded = loading.embed(loaded, data, folder / "embeddings", flip=flip, batch_size=batch_size)
     else:
-        embedded = loading.from_file(embeddings)
+        embedded = EmbeddedData(Path(embeddings).name, "a file of embeddings", *load(embeddings))
     outcome = _judge(embedded, judgement, metric, rerank)
     warnings = show(outcome, folder, job.workdir / "tensorboard" / "evaluate", shown_queries=shown_queries)
     print(printing.format_table(outcome.scores, outcome.sentences()))
@@ -148,13 +149,11 @@ def _judge(embedded: EmbeddedData, judgement: Judgement, metric: Metric, rerank:
 def _content(outcome: Outcome, *, seconds: float) -> dict[str, Any]:
     """What `results.json` holds."""
     embedded = outcome.embedded
-    content: dict[str, Any] = as_numbers(outcome.result) | {
-        "conventions": {**outcome.conventions, "unit": "fractions from 0 to 1"}
-    }
+    conventions = {**outcome.conventions, "unit": "fractions from 0 to 1"}
+    content: dict[str, Any] = {**as_numbers(outcome.result), "conventions": conventions}
     if outcome.reranked is not None:
-        content["reranked"] = as_numbers(outcome.reranked) | {
-            "conventions": {**content["conventions"], "distance": "k-reciprocal"}
-        }
+        reranked = {**conventions, "distance": "k-reciprocal"}
+        content["reranked"] = {**as_numbers(outcome.reranked), "conventions": reranked}
     if outcome.verification is not None:
         content["verification"] = [point._asdict() for point in outcome.verification.points]
     return content | {

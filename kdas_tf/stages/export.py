@@ -115,9 +115,9 @@ def run(
     since, root = time.monotonic(), job.workdir / "export"
     check(name=name, runtimes=runtimes, max_pixels=max_pixels, compared=compared, calibrated=calibrated, judged=judged)
     folder = _network_folder(job.workdir, model)
-    content: dict[str, Any] = {"name": name, "weights": files.hash_files(folder / saved.WEIGHTS)}
-    content |= {"max_pixels": max_pixels, "batch_sizes": list(server.batch_sizes)}
-    content["asked_copies"] = {"runtimes": list(runtimes), "calibrated": calibrated, "judged": judged}
+    asked: dict[str, Any] = {"runtimes": list(runtimes), "calibrated": calibrated, "judged": judged}
+    content: dict[str, Any] = {"name": name, "max_pixels": max_pixels, "batch_sizes": list(server.batch_sizes)}
+    content |= {"asked_copies": asked, "weights": files.hash_files(folder / saved.WEIGHTS)}
     if _is_there(root, content, version):
         return
     loaded = _open(folder)
@@ -126,8 +126,8 @@ def run(
     with versions.publishing(root, name, version) as new:
         embedder.Embedder(loaded.network, image_size=loaded.image_size, max_pixels=max_pixels).save(new.folder)
         comparison = checking.compare(new.folder, loaded.network, images, image_size=loaded.image_size)
-        content |= _numbers(new, loaded, comparison, kind)
-        content["copies"] = copies.make(loaded, new.folder, comparison, data, **content["asked_copies"])
+        content |= {"image_size": list(loaded.image_size), **_numbers(new, comparison, kind)}
+        content["copies"] = copies.make(loaded, new.folder, comparison, data, **asked)
         content["warmup_requests"] = _warm_up(new, content)
         model_card.write(new.folder, _facts(content, loaded, folder, job.workdir))
     server_config.write(root, versions.models(root), base_path=server.base_path, batch_sizes=server.batch_sizes)
@@ -195,31 +195,24 @@ def _compared_images(
     return checking.random_images(number, loaded.image_size, max_pixels=max_pixels), "random images"
 
 
-def _numbers(new: Version, loaded: LoadedNetwork, comparison: Comparison, kind: str) -> dict[str, Any]:
-    return {
-        "version": new.number,
-        "image_size": list(loaded.image_size),
-        "embedding_size": comparison.embedding_size,
-        "difference": comparison.difference,
-        "compared_on": f"{comparison.images} {kind}",
-        "normalizations": embedder.normalizations_left(new.folder),
-    }
+def _numbers(new: Version, comparison: Comparison, kind: str) -> dict[str, Any]:
+    numbers = {"embedding_size": comparison.embedding_size, "difference": comparison.difference}
+    left = embedder.normalizations_left(new.folder)
+    return {**numbers, "version": new.number, "compared_on": f"{comparison.images} {kind}", "normalizations": left}
 
 
 def _tell(content: Mapping[str, Any]) -> None:
-    print(
-        f"export: {content['path']}, {content['bytes'] / 1e6:.1f} MB, embeddings of {content['embedding_size']} "
-        f"numbers, at most {content['difference']:.1e} from the network's on {content['compared_on']}",
-        flush=True,
+    text = (
+        "export: {path}, {megabytes:.1f} MB, embeddings of {embedding_size} numbers, at most {difference:.1e} from the "
     )
+    print((text + "network's on {compared_on}").format(megabytes=content["bytes"] / 1e6, **content), flush=True)
 
 
 def _warm_up(new: Version, content: Mapping[str, Any]) -> int:
     if not warmup.available():
         print(f"export: without warm-up requests, for which {warmup.PACKAGE} is needed: pip install '.[serving]'")
         return 0
-    sizes = {"image_size": content["image_size"], "batch_sizes": content["batch_sizes"]}
-    return warmup.write(new.folder, name=content["name"], **sizes)
+    return warmup.write(new.folder, **{name: content[name] for name in ("name", "image_size", "batch_sizes")})
 
 
 def _facts(content: Mapping[str, Any], loaded: LoadedNetwork, folder: Path, workdir: Path) -> model_card.Facts:
@@ -227,7 +220,6 @@ def _facts(content: Mapping[str, Any], loaded: LoadedNetwork, folder: Path, work
     index = run / "data" / data_stage.RESULT
     trained_on = data_stage.load(run) if index.exists() else None
     metrics, thresholds = _evaluation({workdir, run}, loaded)
-    packages = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
     return model_card.Facts(
         name=content["name"],
         version=content["version"],
@@ -248,7 +240,7 @@ def _facts(content: Mapping[str, Any], loaded: LoadedNetwork, folder: Path, work
             "batch normalisations left": content["normalizations"],
             "largest encoded image": f"{content['max_pixels']:,} pixels",
             "kdas_tf": kdas_tf.__version__,
-            **packages,
+            **{package: importlib.metadata.version(package) for package in ("tensorflow", "keras")},
         },
     )
 

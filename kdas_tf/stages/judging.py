@@ -21,7 +21,7 @@ def embed(
     records: Sequence[Record],
     *,
     image_size: tuple[int, int],
-    batch_size: int,
+    batch_size: int = 64,
     flip: bool = False,
     title: str,
 ) -> Features:
@@ -37,24 +37,13 @@ def labelled(features: Features, records: Sequence[Record], split: str) -> Embed
     return Embeddings(features, np.asarray(identities, int), np.asarray(cameras, int), split)
 
 
-def judge(
-    network: Network,
-    data: ReIDData,
-    *,
-    image_size: tuple[int, int],
-    batch_size: int = 64,
-    title: str = "evaluation",
-) -> RankingResult | None:
+def judge(network: Network, data: ReIDData, *, image_size: tuple[int, int], title: str) -> RankingResult | None:
     """Ranks the gallery for every query; None where the data set has no queries or no gallery."""
     if not data.query or not data.gallery:
         print(f"{title}: skipped, {data.name} has no query or no gallery images", flush=True)
         return None
     query, gallery = (
-        labelled(
-            embed(network, records, image_size=image_size, batch_size=batch_size, title=f"{title}: {split}"),
-            records,
-            split,
-        )
+        labelled(embed(network, records, image_size=image_size, title=f"{title}: {split}"), records, split)
         for split, records in (("query", data.query), ("gallery", data.gallery))
     )
     return ranking.evaluate(FeatureDistances(query.features, gallery.features), query, gallery)

@@ -15,7 +15,7 @@ from kdas_tf.data import verify
 from kdas_tf.data.counts import describe
 from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
-from kdas_tf.evaluation import cache, embeddings
+from kdas_tf.evaluation import cache
 from kdas_tf.evaluation.embeddings import Embeddings
 from kdas_tf.evaluation.features import Network
 from kdas_tf.models import saved
@@ -33,61 +33,29 @@ OWN_NETWORKS = ("train", "teacher")
 
 
 class LoadedNetwork(NamedTuple):
-    """A network, ready to embed photographs.
+    """A network, ready to embed photographs."""
 
-    Attributes:
-        name: for people.
-        network: gives embeddings.
-        image_size: (height, width) in pixels of the photographs that it wants.
-        parameters: trainable ones; None if they are not known.
-        identity: SHA-256 of its weights and of what else decides what it gives.
-    """
-
-    name: str
+    name: str  # for people
     network: Network
-    image_size: tuple[int, int]
-    parameters: int | None
-    identity: str
+    image_size: tuple[int, int]  # (height, width) in pixels of the photographs that it wants
+    parameters: int | None  # trainable ones; None if they are not known
+    identity: str  # SHA-256 of its weights and of what else decides what it gives
 
 
 class EmbeddedData(NamedTuple):
-    """Embeddings to judge, and where they come from.
+    """Embeddings to judge, and where they come from; a file of embeddings does not say all of it."""
 
-    Attributes:
-        name: of the network or file.
-        data: name of the data set.
-        query: embeddings of the queries.
-        gallery: embeddings of the gallery.
-        photographs: files of queries and gallery; None for a file of embeddings.
-        network: as `LoadedNetwork.identity`; None for a file of embeddings.
-        parameters: as `LoadedNetwork.parameters`.
-    """
-
-    name: str
-    data: str
+    name: str  # of the network or file
+    data: str  # name of the data set
     query: Embeddings
     gallery: Embeddings
-    photographs: tuple[list[str], list[str]] | None = None
-    network: str | None = None
+    photographs: tuple[list[str], list[str]] | None = None  # files of queries and gallery
+    network: str | None = None  # `LoadedNetwork.identity`
     parameters: int | None = None
 
 
-def from_file(path: str) -> EmbeddedData:
-    """Reads a file of embeddings."""
-    query, gallery = embeddings.load(path)
-    return EmbeddedData(Path(path).name, "a file of embeddings", query, gallery)
-
-
 def embed(loaded: LoadedNetwork, data: ReIDData, folder: Path, *, flip: bool, batch_size: int) -> EmbeddedData:
-    """Embeds queries and gallery, or reads embeddings of the same network and photographs that were kept in a folder.
-
-    Args:
-        loaded: the network.
-        data: has queries and a gallery.
-        folder: of kept embeddings.
-        flip: average the embeddings of every image and its mirror image.
-        batch_size: images embedded at a time.
-    """
+    """Embeds queries and gallery as `evaluate.run` says, or reads what was kept in a folder of the same embeddings."""
     parts, photographs = [], []
     for split, records in (("query", data.query), ("gallery", data.gallery)):
         paths = [record.path for record in records]
@@ -113,12 +81,7 @@ def embed(loaded: LoadedNetwork, data: ReIDData, folder: Path, *, flip: bool, ba
 
 
 def open_network(workdir: Path, model: str | None, image_size: tuple[int, int] | None) -> LoadedNetwork:
-    """Loads a network; call it inside the strategy's scope.
-
-    Args:
-        workdir: of the run, whose own network is taken if `model` is None.
-        model: folder of a stage that left a network, or of a SavedModel; an exported .onnx or .tflite file; or None.
-        image_size: (height, width) in pixels; needed for a SavedModel only.
+    """Loads a network; call it inside the strategy's scope. Arguments are as in `evaluate.run`.
 
     Raises:
         UserError: there is no network, or it cannot be loaded.

@@ -140,7 +140,8 @@ def run(
     accuracies = {"results": evaluation.final(), "best": evaluation.best}
     if writes(job.strategy):
         saved.save(trained, folder, image_size=image_size)
-        _finish(folder, images, accuracies, trainable_parameters(trained), fitting)
+        about = {"parameters": trainable_parameters(trained), "epochs": fitting.epochs, "classes": number}
+        _finish(folder, accuracies, {**about, "train_images": images.train_images, "val_images": images.val_images})
 
 
 def _check_images(data: ClassData, job: Job, index: Path) -> tuple[EncodedImages, Sequence[Any]]:
@@ -179,17 +180,12 @@ def _make_network(workdir: Path, architecture: str | None, images: EncodedImages
     return baselines.make(name, len(images.classes), **network.arguments())
 
 
-def _finish(
-    folder: Path, images: EncodedImages, accuracies: dict[str, dict[str, float]], parameters: int, fitting: Fitting
-) -> None:
+def _finish(folder: Path, accuracies: dict[str, dict[str, float]], about: dict[str, int]) -> None:
     last, best = accuracies["results"], accuracies["best"]
     print(
         f"pretrain: top-1 {last['top1']:.1f}  top-5 {last['top5']:.1f}  "
         f"(best: top-1 {best['top1']:.1f} after epoch {best['epoch']})",
         flush=True,
     )
-    content = {
-        name: {key: round(value, 4) for key, value in numbers.items()} for name, numbers in accuracies.items()
-    } | {"parameters": parameters, "epochs": fitting.epochs}
-    counts = {"classes": len(images.classes), "train_images": images.train_images, "val_images": images.val_images}
-    files.write_json(folder / RESULT, {**content, **counts})
+    rounded = {kind: {name: round(value, 4) for name, value in of.items()} for kind, of in accuracies.items()}
+    files.write_json(folder / RESULT, {**rounded, **about})

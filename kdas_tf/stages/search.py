@@ -162,15 +162,9 @@ def _both_halves(job: Job, data: ReIDData, image_size: tuple[int, int], sampling
     train, val = half_split(images.labels, job.seed)
 
     def make(epoch: int, step: int, shard: BatchShard) -> Dataset:
-        return paired_batches(
-            images,
-            {"train": (train, 2 * job.seed), "val": (val, 2 * job.seed + 1)},
-            sampling=sampling,
-            start_epoch=epoch,
-            start_step=step,
-            epochs=epochs,
-            shard=shard,
-        )
+        halves = {"train": (train, 2 * job.seed), "val": (val, 2 * job.seed + 1)}
+        place: dict[str, Any] = {"start_epoch": epoch, "start_step": step, "epochs": epochs, "shard": shard}
+        return paired_batches(images, halves, sampling=sampling, **place)
 
     steps = min(steps_per_epoch(len(half), sampling.batch_size) for half in (train, val))
     return BatchSource(make, steps, data.train)

@@ -20,25 +20,15 @@ from kdas_tf.training.board import Board
 
 
 class Outcome(NamedTuple):
-    """All results of an evaluation.
+    """All results of an evaluation."""
 
-    Attributes:
-        embedded: what was judged.
-        distances: by which the gallery was ranked.
-        result: of that ranking.
-        reranked: of the re-ranked one.
-        verification: thresholds for "the same person".
-        scores: lines of the table.
-        conventions: how the numbers were made, in short texts.
-    """
-
-    embedded: EmbeddedData
-    distances: Distances
+    embedded: EmbeddedData  # what was judged
+    distances: Distances  # by which the gallery was ranked
     result: RankingResult
     reranked: RankingResult | None
-    verification: VerificationResult | None
-    scores: Sequence[Score]
-    conventions: Mapping[str, str]
+    verification: VerificationResult | None  # thresholds for "the same person"
+    scores: Sequence[Score]  # lines of the table
+    conventions: Mapping[str, str]  # how the numbers were made, in short texts
 
     def sentences(self) -> list[str]:
         """The conventions as people read them."""
@@ -58,12 +48,9 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
     drawn = {"cmc": curves.cmc_curve(cmc)}
     if verification is not None:
         verification.save(folder / "verification.json")
-        drawn["roc"] = curves.roc_curve(
-            embedded.name,
-            [point.fpr for point in verification.curve],
-            [point.tpr for point in verification.curve],
-            [(point.fpr, point.tpr) for point in verification.points],
-        )
+        fpr, tpr = [point.fpr for point in verification.curve], [point.tpr for point in verification.curve]
+        points = [(point.fpr, point.tpr) for point in verification.points]
+        drawn["roc"] = curves.roc_curve(embedded.name, fpr, tpr, points)
     queries = embedded.photographs[0] if embedded.photographs else range(len(embedded.query))
     printing.write_per_query_csv(folder / "per_query.csv", queries, embedded.query, outcome.result)
     lists = _ranked_lists(outcome, shown_queries)
@@ -73,7 +60,10 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
         pictures.save(figure, folder / f"{name}.png")
         board.picture(name, figure, 0)
     board.on_train_end()
-    warnings = _warnings(outcome)
+    warnings, left_out = [], outcome.result.invalid_queries
+    if left_out:
+        all_queries = f"{len(embedded.query):,} queries"
+        warnings = [f"{left_out:,} of {all_queries} have no match in the gallery from another camera."]
     descriptions = {
         "cmc": "Share of queries with a match among the first k images, for every k",
         "roc": "Share of pairs of one person that are accepted, over the share of pairs of different people",
@@ -81,7 +71,12 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
     page = report.render(
         f"{embedded.name} on {embedded.data}",
         outcome.scores,
-        facts=_facts(outcome),
+        facts={
+            "Data set": embedded.data,
+            "Queries": f"{len(embedded.query):,} of {len(np.unique(embedded.query.identities)):,} people",
+            "Gallery": f"{len(embedded.gallery):,} images",
+            "Embedding": f"{embedded.query.features.shape[1]} numbers",
+        },
         warnings=warnings,
         conventions=outcome.sentences(),
         curves={descriptions[name]: pictures.to_png(figure) for name, figure in drawn.items()},
@@ -115,22 +110,3 @@ def _ranked_lists(outcome: Outcome, count: int) -> dict[str, list[RankedQuery]]:
 
     worst, best = worst_and_best(result.average_precisions, embedded.query.identities, count)
     return {"worst": [ranked(position) for position in worst], "best": [ranked(position) for position in best]}
-
-
-def _facts(outcome: Outcome) -> dict[str, str]:
-    embedded = outcome.embedded
-    return {
-        "Data set": embedded.data,
-        "Queries": f"{len(embedded.query):,} of {len(np.unique(embedded.query.identities)):,} people",
-        "Gallery": f"{len(embedded.gallery):,} images",
-        "Embedding": f"{embedded.query.features.shape[1]} numbers",
-    }
-
-
-def _warnings(outcome: Outcome) -> list[str]:
-    left_out = outcome.result.invalid_queries
-    if not left_out:
-        return []
-    return [
-        f"{left_out:,} of {len(outcome.embedded.query):,} queries have no match in the gallery from another camera."
-    ]

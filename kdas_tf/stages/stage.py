@@ -12,10 +12,6 @@ Source = str | Path
 """What a stage reads: the name of a stage of the same workdir, or a file from elsewhere."""
 
 
-def _reads_nothing(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
-    return ()
-
-
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """One step of a run, with a folder of its own in the workdir.
@@ -46,7 +42,7 @@ class Stage:
     check: Callable[..., None] | None = None
     plan: Callable[..., Sequence[str]] | None = None
     identities: Callable[..., int] | None = None
-    reads: Callable[[Path, Mapping[str, Any]], Sequence[Source] | None] = _reads_nothing
+    reads: Callable[[Path, Mapping[str, Any]], Sequence[Source] | None] = lambda workdir, arguments: ()
     machines: Literal["together", "first", "one"] = "first"
     trains_cells: bool = False
     repeatable: bool = False

@@ -13,20 +13,14 @@ from kdas_tf.models.costs import multiply_adds
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.settings import Backbone, CellSettings, Job
 from kdas_tf.stages import search
+from kdas_tf.stages.ablation_rows import PUBLISHED as PAPER
 from kdas_tf.stages.stage import stage
 from kdas_tf.stages.teacher import make_network
 
 RESULT = "summary.json"
 SEARCHED = "searched"
 
-PUBLISHED: Mapping[str, float] = {
-    "ResNet18": 11.6,
-    "ResNet34": 21.7,
-    "ResNet50": 25.1,
-    "DARTS_V2": 9.1,
-    "GDAS_V1": 13.5,
-    "AUTO_REID": 13.1,
-}
+PUBLISHED = {name: PAPER[name][0][-1] for name in baselines.NAMES if name in PAPER} | {"AUTO_REID": 13.1}
 """The Params column of Table 1, in millions; Auto-ReID's is in Table 2."""
 
 NOTES = (
@@ -40,26 +34,15 @@ def _searched(workdir: Path) -> Path:
     return workdir / "search" / search.RESULT
 
 
-def count_identities(job: Job, *, num_identities: int, **_: Any) -> int:
-    """Number of identities that the networks are made for."""
-    return num_identities
-
-
 @stage(
     "summary",
     result=RESULT,
-    identities=count_identities,
+    identities=lambda job, num_identities, **_: num_identities,
     reads=lambda workdir, arguments: ("search",) if _searched(workdir).exists() else (),
     repeatable=True,
     decided_by=(),
 )
-def run(
-    job: Job,
-    *,
-    network: CellSettings,
-    num_identities: int = 751,
-    backbone: Backbone = Backbone(),
-) -> None:
+def run(job: Job, *, network: CellSettings, num_identities: int = 751, backbone: Backbone = Backbone()) -> None:
     """Prints a table of networks and writes it to `summary.json`; needs no data.
 
     The rows: the baselines, the teacher, and the network that was searched in the same workdir if there is one.

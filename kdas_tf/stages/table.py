@@ -149,11 +149,7 @@ def run(
 def wanted(
     known: Mapping[str, AblationRow], names: Sequence[str] | None, seeds: Sequence[int], chosen: Run
 ) -> list[Run]:
-    """The runs that are asked for: seed by seed, so that a table that is stopped has something in every row.
-
-    Raises:
-        UserError: there is no such row, or a seed is no seed.
-    """
+    """The runs that are asked for: seed by seed, so that a table that is stopped has something in every row."""
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise UserError(
@@ -187,35 +183,29 @@ def time_left(asked: Sequence[Run]) -> float | None:
     every = [seconds for of_kind in spent.values() for seconds in of_kind]
     if not every:
         return None
-    left = 0.0
-    for run in asked:
-        if not run.is_done:
-            alike = spent.get(run.row.kind, every)
-            left += max(sum(alike) / len(alike) - run.seconds, 0.0)
-    return left
+    left = [(spent.get(run.row.kind, every), run.seconds) for run in asked if not run.is_done]
+    return sum(max(sum(alike) / len(alike) - seconds, 0.0) for alike, seconds in left)
 
 
 def write(known: Mapping[str, AblationRow], chosen: Run) -> str:
     """Writes all files from all runs that are finished, whether or not they were asked for now; returns the text."""
     runs = {row.name: _finished(row, chosen) for row in known.values()}
 
-    def lines(*, of_training: bool) -> list[Line]:
-        rows = [row for row in known.values() if (row.kind == "training") == of_training]
-        numbers = {row.name: [run.numbers for run in runs[row.name]] for row in rows}
-        return [Line(row.name, row.title, numbers[row.name], ablation_rows.published(row.name)) for row in rows]
-
+    lines: dict[bool, list[Line]] = {False: [], True: []}  # of the trainings, which are the second table's: True
+    for row in known.values():
+        numbers = [run.numbers for run in runs[row.name]]
+        lines[row.kind == "training"].append(Line(row.name, row.title, numbers, ablation_rows.published(row.name)))
     drawn = [f"{run.drawn} (seed {run.seed})" for run in runs[ablation_rows.RANDOM]]
     draws = [f"Random genotypes drawn until one had about the wanted size: {', '.join(drawn)}."] if drawn else []
     only = f"All train the genotype of {chosen.row.title!r}, seed {chosen.seed}."
     tables = [
-        Table("The objective of the search", lines(of_training=False), [*_NOTES, *draws]),
-        Table("The objective of the training", lines(of_training=True), [only]),
+        Table("The objective of the search", lines[False], [*_NOTES, *draws]),
+        Table("The objective of the training", lines[True], [only]),
     ]
     folder, text = chosen.table / "table", comparison.markdown(tables)
     with files.replacing(folder / "table.md") as partial:
         partial.write_text(text, encoding="utf-8")
     comparison.write_csv(folder / "table.csv", tables)
     pictures.save(comparison_plot.plot(tables), folder / "table.png")
-    entries = [run.as_json(name) for name, of_row in runs.items() for run in of_row]
-    files.write_json(folder / RESULT, {"runs": entries})
+    files.write_json(folder / RESULT, {"runs": [run.as_json(name) for name, done in runs.items() for run in done]})
     return text

@@ -35,14 +35,7 @@ VIEWS = ("augmented", "clean")
 def make_network(
     backbone: Backbone, num_identities: int, image_size: tuple[int, int], weights: str | None = None
 ) -> Teacher:
-    """Makes the teacher, by default with new weights.
-
-    Args:
-        backbone: which network.
-        num_identities: number of training identities.
-        image_size: (height, width) of the photographs in pixels.
-        weights: of the backbone, as in `Backbone`.
-    """
+    """Makes the teacher for photographs of a size, by default with new weights; `weights` are as in `Backbone`."""
     return Teacher(
         backbone.name,
         num_identities,

