@@ -10,13 +10,8 @@ from kdas_tf.errors import UserError
 class LinearTemperature:
     """Temperature of the distillation loss (section 3.3.3): it falls linearly and then stays.
 
-    The abstract lets it end at 1 and the body at 0; `end` says which. A constant temperature has start == end.
-
-    Args:
-        start: temperature until `start_epoch`, without unit.
-        end: temperature from `end_epoch` on.
-        start_epoch: epoch at which it begins to fall.
-        end_epoch: epoch at which `end` is reached (section 4.2.1: 190 of 200).
+    It is `start` until `start_epoch` and `end` from `end_epoch` on (section 4.2.1: 190 of 200). The abstract lets it
+    end at 1 and the body at 0; `end` says which. A constant temperature has start == end.
 
     Raises:
         UserError: a number is negative or not finite.

@@ -5,15 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-RADIUS = 0.27
-"""Of a node, in the units of the drawing (0.66 inches at the size that `draw_genotype` has)."""
-
-COLUMNS = (0.0, 0.0, 2.05, 3.9, 5.75, 7.6, 9.3)
-"""Horizontal places of two inputs, four intermediate nodes and the output."""
-
-LIMIT = 1.9
-"""Half the height of a cell."""
-
+RADIUS = 0.27  # of a node, in the units of the drawing (0.66 inches at the size that `draw_genotype` has)
+COLUMNS = (0.0, 0.0, 2.05, 3.9, 5.75, 7.6, 9.3)  # of two inputs, four intermediate nodes and the output
+LIMIT = 1.9  # half the height of a cell
 _LABEL = np.array([0.82, 0.26])  # width and height of an arrow's label
 _ZIGZAGS = (
     (0.55, -0.55, 0.55, -0.55),
@@ -38,14 +32,8 @@ def lay_out(edges: Sequence[tuple[int, int]], labelled: int) -> tuple[np.ndarray
     """Places the nodes and bends the arrows so that arrows and labels keep clear of one another.
 
     Tries a few zigzags; in each, the arrows choose in turn the bend and the place of the label that collide least with
-    the others.
-
-    Args:
-        edges: (source, target) of every arrow; nodes are numbered as the columns are.
-        labelled: So many of the first edges have a label.
-
-    Returns:
-        The nodes' places `[7, 2]`, and each arrow's bend and label place.
+    the others. Edges are (source, target) of every arrow, with nodes numbered as the columns are; the first `labelled`
+    ones have a label. Returns the nodes' places `[7, 2]`, and each arrow's bend and label place.
     """
     best: tuple[float, np.ndarray, list[tuple[float, np.ndarray]]] = (np.inf, np.empty(0), [])
     for heights in _ZIGZAGS:
@@ -61,11 +49,8 @@ def lay_out(edges: Sequence[tuple[int, int]], labelled: int) -> tuple[np.ndarray
                 costs = choice.costs + _collisions(choice, lines[others], labels[others])
                 bend, label = np.unravel_index(np.argmin(costs), costs.shape)
                 total += costs[bend, label]
-                bends[index], lines[index], labels[index] = (
-                    float(choice.bends[bend]),
-                    choice.points[bend],
-                    choice.labels[bend, label],
-                )
+                bends[index], lines[index] = float(choice.bends[bend]), choice.points[bend]
+                labels[index] = choice.labels[bend, label]
             if total >= last:
                 break
         if total < best[0]:

@@ -1,6 +1,7 @@
 """A plot of several runs of several networks: every run, the mean and its spread."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,9 +37,8 @@ def _draw(axes: Axes, tables: Sequence[Table], name: str) -> None:
             mean, spread = mean_and_spread(values)
             axes.plot(values, [y] * len(values), "o", color=_PALE, markersize=5, markeredgewidth=0)
             if mean is not None:
-                axes.errorbar(
-                    mean, y, xerr=spread or 0.0, fmt="|", color=_COLOR, markersize=11, capsize=2, linewidth=1.3
-                )
+                look: dict[str, Any] = {"fmt": "|", "color": _COLOR, "markersize": 11, "capsize": 2, "linewidth": 1.3}
+                axes.errorbar(mean, y, xerr=spread or 0.0, **look)
         y += 1
     axes.set_ylim(y - 0.4, -0.6)
     axes.set_yticks([place for place, _ in labels], [title for _, title in labels], fontsize=8)

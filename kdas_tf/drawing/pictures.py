@@ -29,14 +29,8 @@ _OUTPUT = INPUTS + NODES
 def alpha_heatmap(alpha: Matrix, title: str) -> Figure:
     """Draws the weights of the candidate operations on every edge, and frames what would be derived.
 
-    The colour scale is fixed, so that pictures of different epochs can be compared.
-
-    Args:
-        alpha: architecture parameters `[14 edges, 7 candidates]` of one kind of cell.
-        title: what stands above.
-
-    Returns:
-        The figure; rows are edges "source→target", grouped by target node.
+    The colour scale is fixed, so that pictures of different epochs can be compared. Alpha is of one kind of cell,
+    `[14 edges, 7 candidates]`; rows of the picture are edges "source→target", grouped by target node.
 
     Raises:
         UserError: alpha has another shape or is not finite.
@@ -70,14 +64,8 @@ def alpha_heatmap(alpha: Matrix, title: str) -> Figure:
 def draw_genotype(genotype: Genotype, title: str) -> Figure:
     """Draws the normal and the reduction cell as graphs from left to right.
 
-    Nodes have the numbers that they have in the genotype: 0 and 1 are the cell's inputs, 2 to 5 are computed.
-
-    Args:
-        genotype: what to draw.
-        title: what stands above.
-
-    Returns:
-        The figure; dotted arrows are the concatenation.
+    Nodes have the numbers that they have in the genotype: 0 and 1 are the cell's inputs, 2 to 5 are computed. Dotted
+    arrows are the concatenation.
     """
     figure = Figure(figsize=(7.6, 5.8), dpi=DOTS_PER_INCH)
     figure.suptitle(title, y=0.985)
@@ -92,11 +80,8 @@ def draw_genotype(genotype: Genotype, title: str) -> Figure:
         axes.text(0.0, 0.97, name, transform=axes.transAxes, va="top", fontsize=10, fontstyle="italic")
         _draw_cell(axes, genotype, cell)
     used = {operation for operation, _ in genotype.normal + genotype.reduce}
-    handles = [
-        Line2D([], [], color=candidate.color, linewidth=2, label=name)
-        for name, candidate in CANDIDATES.items()
-        if name in used
-    ]
+    colors_of = {name: candidate.color for name, candidate in CANDIDATES.items() if name in used}
+    handles = [Line2D([], [], color=color, linewidth=2, label=name) for name, color in colors_of.items()]
     handles.append(Line2D([], [], color="0.55", linestyle=":", linewidth=1.5, label="concat"))
     figure.legend(handles=handles, loc="lower center", ncols=(len(handles) + 1) // 2, fontsize=8, frameon=False)
     return figure
@@ -131,50 +116,31 @@ def _draw_cell(axes: Axes, genotype: Genotype, cell: CellName) -> None:
         axes.add_patch(patch)
         if operation:
             box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
-            text = _short_name(operation)
+            words = operation.split("_")
+            text = f"{words[0]} {words[-1]}" if words[-1][0].isdigit() else words[0]
             axes.text(
                 label[0], label[1], text, color=color, ha="center", va="center", fontsize=7.5, bbox=box, zorder=2.5
             )
 
 
-def _short_name(operation: str) -> str:
-    words = operation.split("_")
-    return f"{words[0]} {words[-1]}" if words[-1][0].isdigit() else words[0]
+def image_grid(images: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Shows a batch as the network sees it, each image with a label above it, such as its identity.
 
-
-def image_grid(images: np.ndarray, labels: Sequence[str] | None = None, columns: int = 8) -> Figure:
-    """Shows a batch as the network sees it.
-
-    Args:
-        images: `[batch, height, width, 3]`, uint8 or float, 0 to 255; values outside are clipped.
-        labels: a word above each image, such as its identity.
-        columns: images in a row.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: the shape is another one, the batch is empty, or there are not as many labels as images.
+    Images are `[batch, height, width, 3]`, uint8 or float, 0 to 255; values outside are clipped.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] != 3 or not images.size or columns < 1:
-        raise ValueError(f"Expected images [batch, height, width, 3] in >= 1 columns, got {images.shape} in {columns}.")
-    if labels is not None and len(labels) != len(images):
-        raise ValueError(f"Expected a label for each of {len(images)} images, got {len(labels)}.")
     count, height, width, _ = images.shape
-    columns = min(columns, count)
+    columns = min(8, count)
     rows = -(-count // columns)
     gap = max(2, width // 16)
-    head = gap if labels is None else max(gap, width // 5)
+    head = max(gap, width // 5)
     sheet = np.full((rows * (height + head) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
     scale = 0.9 / width  # inches for one pixel
     figure = Figure(figsize=(sheet.shape[1] * scale, sheet.shape[0] * scale), dpi=DOTS_PER_INCH)
     axes = figure.add_axes((0, 0, 1, 1))
-    for index, image in enumerate(images):
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         top, left = (index // columns) * (height + head) + head, (index % columns) * (width + gap) + gap
         sheet[top : top + height, left : left + width] = np.clip(np.round(image), 0, 255).astype(np.uint8)
-        if labels is not None:
-            axes.text(left + width / 2, top - 0.15 * head, labels[index], ha="center", va="bottom", fontsize=7)
+        axes.text(left + width / 2, top - 0.15 * head, label, ha="center", va="bottom", fontsize=7)
     axes.imshow(sheet, aspect="auto", interpolation="nearest")
     axes.set_axis_off()
     return figure

@@ -8,8 +8,6 @@ import keras
 from kdas_tf.space.edges import EdgeBatchNorm
 from kdas_tf.training.devices.replicas import mean_over_replicas
 
-KINDS = (keras.layers.BatchNormalization, EdgeBatchNorm)
-
 
 def configure_batch_norm(
     model: keras.Model, *, replicas: int, synchronized: bool = True, momentum: float | None = None
@@ -17,7 +15,7 @@ def configure_batch_norm(
     """Sets what the normalisations of a built network share; call it before the first step is traced.
 
     Args:
-        model: any Keras model, of this project or of keras.applications.
+        model: of this project or of keras.applications.
         replicas: number of replicas that share the global batch.
         synchronized: every replica normalises by the statistics of the global batch; otherwise by those of its own
             part, and only the moving statistics are means over the replicas (`own_statistics`).
@@ -46,5 +44,5 @@ def own_statistics(model: keras.Model) -> list[keras.Variable]:
 
 def _normalisations(model: keras.Model) -> Iterator[Any]:
     for layer in model._flatten_layers():  # Keras has no public walk over layers inside layers
-        if isinstance(layer, KINDS):
+        if isinstance(layer, keras.layers.BatchNormalization | EdgeBatchNorm):
             yield layer

@@ -26,11 +26,8 @@ class BestNetwork(keras.callbacks.Callback):
         every: epochs between two judgements.
     """
 
-    BY: ClassVar[str]
-    """Name of the number by which networks are compared; the highest is best."""
-
-    LOGGED_AS: ClassVar[str] = ""
-    """What the names of the numbers begin with in the logs."""
+    BY: ClassVar[str]  # name of the number by which networks are compared; the highest is best
+    LOGGED_AS: ClassVar[str] = ""  # what the names of the numbers begin with in the logs
 
     def __init__(self, network: keras.Model, *, folder: Path, image_size: tuple[int, int], epochs: int, every: int = 1):
         super().__init__()

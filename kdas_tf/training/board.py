@@ -1,5 +1,6 @@
 """TensorBoard: the numbers of every epoch, and in search the alphas and the genotype as pictures."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +10,19 @@ from kdas_tf import genotype
 from kdas_tf.drawing import pictures
 from kdas_tf.training.callbacks import OnFirstWorker
 from kdas_tf.training.derivation import Derivation
-from kdas_tf.training.devices.replicas import Strategy
-from kdas_tf.training.devices.workers import writes
 
 
 class Board(OnFirstWorker):
-    """Writes every logged number to TensorBoard, and one batch as the network sees it.
+    """Writes every logged number to TensorBoard, and one batch ({"image", "label"}) as the network sees it."""
 
-    Args:
-        folder: of TensorBoard's event files.
-        batch: {"image", "label"} of one batch, or None.
-        strategy: devices; of several machines only the first one writes.
-    """
-
-    def __init__(self, folder: Path, batch=None, *, strategy: Strategy | None = None):
+    def __init__(self, folder: Path, batch=None):
         super().__init__()
-        written = strategy is None or writes(strategy)
-        self.writer = tf.summary.create_file_writer(str(folder)) if written else tf.summary.create_noop_writer()
-        self.batch = batch
+        self.folder, self.batch = folder, batch
+
+    @functools.cached_property
+    def writer(self) -> tf.summary.SummaryWriter:
+        """Writes the event files; made when it is used first, because the other workers must not write."""
+        return tf.summary.create_file_writer(str(self.folder))
 
     def picture(self, name: str, figure, epoch: int) -> None:
         """Writes one figure."""
@@ -53,12 +49,8 @@ class ArchitectureLog(OnFirstWorker):
     """Adds to every epoch's logs what a search needs to be trusted, and draws alphas and genotype now and then.
 
     Logged: the entropy of every edge (nats) and their means, skip connections and trainable parameters of the network
-    that would be derived now, and with a cap on skip connections also how many there would be without it.
-
-    Args:
-        derivation: of the network that would be derived.
-        board: where the pictures go.
-        picture_every: epochs between two pictures.
+    that would be derived now, and with a cap on skip connections also how many there would be without it. There are
+    `picture_every` epochs between two pictures.
     """
 
     def __init__(self, derivation: Derivation, board: Board, *, picture_every: int):

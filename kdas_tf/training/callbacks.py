@@ -12,7 +12,6 @@ import keras
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
-from kdas_tf.training.checkpoints import Checkpoints, Position
 
 
 class OnFirstWorker(keras.callbacks.Callback):
@@ -22,10 +21,7 @@ class OnFirstWorker(keras.callbacks.Callback):
 class Scheduled(keras.callbacks.Callback):
     """Sets a weight before every epoch, such as the temperature (Algorithm 1, line 4) or a learning rate.
 
-    Args:
-        variable: what is set.
-        schedule: gives its value for an epoch, counted from 0.
-        logged_as: name of the value in the logs; None leaves it out.
+    The schedule gives its value for an epoch, counted from 0. It is logged where `logged_as` gives it a name.
     """
 
     def __init__(self, variable: keras.Variable, schedule: Callable[[float], float], *, logged_as: str | None = None):
@@ -58,11 +54,7 @@ class FiniteLoss(keras.callbacks.Callback):
         self.before = (batch + 1, dict(logs or {}))
 
     def check_steps(self) -> None:
-        """Looks at the last step.
-
-        Raises:
-            UserError: its numbers are not finite.
-        """
+        """Raises UserError where the numbers of the last step are not finite."""
         if self.before is not None:
             (step, logs), self.before = self.before, None
             _check_finite(logs, f"in step {step} of epoch {self.epoch + 1}")
@@ -84,32 +76,16 @@ def _check_finite(logs: Mapping[str, Any], when: str) -> None:
         )
 
 
-class CheckpointCallback(OnFirstWorker):
-    """Saves a checkpoint after every epoch."""
-
-    def __init__(self, checkpoints: Checkpoints):
-        super().__init__()
-        self.checkpoints = checkpoints
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.checkpoints.save(Position(epoch + 1))
-
-
 class MetricsFile(OnFirstWorker):
-    """Appends a line of JSON for every epoch to `metrics.jsonl`.
+    """Appends a line of JSON for every epoch to `metrics.jsonl`, which the stages share.
 
-    Lines of the same stage from epochs that are done again (after a kill between two checkpoints) are dropped first.
-
-    Args:
-        path: the file, which the stages share.
-        stage: name of the stage.
-        start_epoch: first epoch of this run.
+    Lines of the same stage from epochs that are done again (after a kill between two checkpoints), those after
+    `start_epoch`, are dropped first.
     """
 
     def __init__(self, path: Path, stage: str, start_epoch: int):
         super().__init__()
-        self.path = path
-        self.stage = stage
+        self.path, self.stage = path, stage
         before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         kept = "".join(line + "\n" for line in before.splitlines() if not self._is_redone(line, start_epoch))
         if kept != before:
@@ -146,21 +122,9 @@ class Progress(OnFirstWorker):
         since: `time.monotonic()` when the stage began; the time to the first step counts from there.
     """
 
-    def __init__(
-        self,
-        stage: str,
-        epochs: int,
-        steps: int,
-        shown: tuple[str, ...] = ("total",),
-        *,
-        since: float | None = None,
-    ):
+    def __init__(self, stage: str, epochs: int, steps: int, shown: tuple[str, ...], *, since: float):
         super().__init__()
-        self.stage = stage
-        self.epochs = epochs
-        self.steps = steps
-        self.shown = shown
-        self.since = time.monotonic() if since is None else since
+        self.stage, self.epochs, self.steps, self.shown, self.since = stage, epochs, steps, shown, since
         self.seconds: list[float] = []
         self.stepped = False
         self.live = sys.stdout.isatty()
@@ -185,12 +149,8 @@ class Progress(OnFirstWorker):
         steady = self.seconds[1:] or self.seconds
         left = sum(steady) / len(steady) * (self.epochs - epoch - 1)
         values = "  ".join(f"{name} {logs[name]:.3f}" for name in self.shown if logs and name in logs)
-        start = "\r" if self.live else ""
-        print(
-            f"{start}{self.stage}: epoch {epoch + 1}/{self.epochs}  {values}  {self.seconds[-1]:.1f} s  "
-            f"time left {clock(left)}",
-            flush=True,
-        )
+        start, times = "\r" if self.live else "", f"{self.seconds[-1]:.1f} s  time left {clock(left)}"
+        print(f"{start}{self.stage}: epoch {epoch + 1}/{self.epochs}  {values}  {times}", flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -22,19 +22,12 @@ STATE = "state"
 
 
 class Position(NamedTuple):
-    """Where a run is.
+    """Where a run is."""
 
-    Attributes:
-        epoch: number of epochs done.
-        step: number of steps done in the next epoch.
-        means: of these steps, the running means as `stopping.values_of` has read them.
-        logs: what the last step has logged, where all steps of the epoch are done, to end the epoch with.
-    """
-
-    epoch: int
-    step: int = 0
-    means: tuple[tuple[float, ...], ...] = ()
-    logs: Mapping[str, float] = {}
+    epoch: int  # number of epochs done
+    step: int = 0  # number of steps done in the next epoch
+    means: tuple[tuple[float, ...], ...] = ()  # of these steps, the running means as `stopping.values_of` reads them
+    logs: Mapping[str, float] = {}  # of the last step, where all steps of the epoch are done, to end the epoch with
 
 
 class _SavedPosition(tf.train.experimental.PythonState):
@@ -76,16 +69,13 @@ class Checkpoints:
         self.checkpoint = tf.train.Checkpoint(position=self.saved, **tracked)
 
     def restore(self) -> Position:
-        """Restores the newest checkpoint that is not damaged.
-
-        Returns:
-            Where it was made; the beginning where there is none.
+        """Restores the newest checkpoint that is not damaged; returns its position, the beginning where there is none.
 
         Raises:
             UserError: there are checkpoints, but all are damaged, or they belong to another network.
         """
         own = self._newest() if writes(self.strategy) else Position(0)
-        epoch, step = (int(number) for number in all_values(self.strategy, own[:2])[0])
+        epoch, step = map(int, all_values(self.strategy, own[:2])[0])
         chosen = Position(epoch, step)
         if chosen == Position(0):
             return chosen

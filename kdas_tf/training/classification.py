@@ -36,18 +36,13 @@ class ClassificationModel(TrainingModel):
         label_smoothing: in training; the loss of the images to judge by is that of the labels as they are.
     """
 
+    TERMS = ClassificationTerms
+
     def __init__(self, network: keras.Model, *, num_classes: int, label_smoothing: float = 0.0):
         super().__init__(
-            network,
-            None,
-            Objective(triplet_weight=0.0),
-            num_identities=num_classes,
-            label_smoothing=label_smoothing,
+            network, None, Objective(triplet_weight=0.0), num_identities=num_classes, label_smoothing=label_smoothing
         )
         self.val_means = self.new_metrics("val_")
-
-    def new_metrics(self, prefix: str = "") -> dict[str, keras.metrics.Mean]:
-        return {name: keras.metrics.Mean(name=prefix + name) for name in ClassificationTerms._fields}
 
     def terms(self, batch: Batch, targets) -> Any:
         """Computes the loss on this replica's part of a batch; the terms of all replicas add up to the batch's."""
@@ -71,15 +66,8 @@ class ClassificationModel(TrainingModel):
 def among_first(logits, labels, k: int):
     """100 where the logit of the label is among the k greatest of its row, else 0; ties count against it.
 
-    A network that says the same for all classes, or numbers that are not finite, has no class right.
-
-    Args:
-        logits: `[batch, classes]`.
-        labels: `[batch]`, integers.
-        k: how many of the greatest.
-
-    Returns:
-        `[batch]`, in percent.
+    A network that says the same for all classes, or numbers that are not finite, has no class right. Logits are
+    `[batch, classes]`, labels and the result (in percent) `[batch]`.
     """
     own = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)
     not_below = ops.sum(ops.cast(ops.logical_not(logits < own), "int32"), -1)  # the label's own is one of them
@@ -89,10 +77,7 @@ def among_first(logits, labels, k: int):
 class Evaluation(BestNetwork):
     """Judges the network after every epoch by the images that are held out; all machines do their share.
 
-    Args:
-        model: in training.
-        batches: makes this process's shard of the batches to judge by.
-        **settings: of `BestNetwork`.
+    `batches` makes this process's shard of the batches to judge by; the settings are those of `BestNetwork`.
     """
 
     BY, LOGGED_AS = "top1", "val_"

@@ -14,17 +14,11 @@ from kdas_tf.models.networks import Supernet
 
 @dataclasses.dataclass(frozen=True)
 class Derivation:
-    """Derives a genotype from the architecture parameters of a supernet.
-
-    Args:
-        supernet: what is searched.
-        student: arguments of the derived network: num_identities, image_size, channels, cells, reductions, stem.
-        max_skip: cap on the skip connections of the normal cell, as in `genotype.derive`; None for no cap.
-    """
+    """Derives a genotype from the architecture parameters of a supernet."""
 
     supernet: Supernet
-    student: Mapping[str, Any]
-    max_skip: int | None = None
+    student: Mapping[str, Any]  # of the derived network: num_identities, image_size, channels, cells, reductions, stem
+    max_skip: int | None = None  # cap on the skip connections of the normal cell, as in `genotype.derive`
 
     def alphas(self) -> dict[str, np.ndarray]:
         """The architecture parameters as arrays: `alpha_normal` and `alpha_reduce`."""

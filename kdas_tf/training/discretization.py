@@ -6,25 +6,22 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 from keras import ops
 
 from kdas_tf.genotype import EDGES, INPUTS, PRIMITIVES, Genotype
 from kdas_tf.models.networks import Supernet
 from kdas_tf.training.derivation import Derivation
+from kdas_tf.training.devices.replicas import Strategy
 
+# An alpha so far above the others, which are 0, that the softmax in float32 is 1 (to the last bit) and exactly 0.
 _CHOSEN = 100.0
-"""An alpha so far above the others, which are 0, that the softmax in float32 is 1 (to the last bit) and exactly 0."""
 
 
 def discrete_alphas(genotype: Genotype) -> tuple[npt.NDArray, npt.NDArray]:
     """Architecture parameters whose mixtures are a genotype: its operations on its edges, `none` on all others.
 
-    Args:
-        genotype: with at most one operation on each edge, as derivation gives.
-
-    Returns:
-        Of the normal and the reduction cells, float32 `[14 edges, 7 candidates]` each.
+    The genotype has at most one operation on each edge, as derivation gives it. The parameters are those of the normal
+    and the reduction cells, float32 `[14 edges, 7 candidates]` each.
     """
     both = []
     for pairs in (genotype.normal, genotype.reduce):
@@ -37,22 +34,13 @@ def discrete_alphas(genotype: Genotype) -> tuple[npt.NDArray, npt.NDArray]:
 
 
 def accuracy(
-    supernet: Supernet,
-    batches: Sequence[Any],
-    *,
-    strategy: tf.distribute.Strategy,
-    alphas: Sequence[npt.NDArray] | None = None,
+    supernet: Supernet, batches: Sequence[Any], *, strategy: Strategy, alphas: Sequence[npt.NDArray] | None = None
 ) -> float:
     """Share of images whose identity the classifier of a supernet names, by the statistics of each batch.
 
     The moving statistics belong to the mixtures, so they would be wrong of single operations. They, and everything
-    else, stay as they are.
-
-    Args:
-        supernet: the network.
-        batches: {"image": `[batch, height, width, 3]`, "label": `[batch]`} each.
-        strategy: devices; each of them computes the whole batch.
-        alphas: architecture parameters to use instead of the supernet's, of the normal and the reduction cells.
+    else, stay as they are. Each device computes the whole of each batch, {"image": `[batch, height, width, 3]`,
+    "label": `[batch]`}; the alphas, of the normal and the reduction cells, replace the supernet's.
     """
     replaced = [] if alphas is None else list(zip(supernet.alphas, map(ops.convert_to_tensor, alphas), strict=True))
 
@@ -74,13 +62,8 @@ class DiscretizationLog(keras.callbacks.Callback):
     Logged now and then and after the last epoch: `val_accuracy` of the supernet as it is, and `val_accuracy_derived` of
     the same supernet with the derived operations only, each on its edge, with the weights that it has. The difference
     is what derivation costs before the derived network is trained; a large difference says that the alphas do not
-    describe what the mixtures do (DARTS-PT, Wang et al., ICLR 2021).
-
-    Args:
-        derivation: of the network that would be derived.
-        batches: of D_val, kept in memory.
-        every: epochs between two measurements.
-        epochs: of the search; the last one is measured.
+    describe what the mixtures do (DARTS-PT, Wang et al., ICLR 2021). The batches are kept in memory; there are `every`
+    epochs between two measurements.
     """
 
     def __init__(self, derivation: Derivation, batches: Sequence[Any], *, every: int, epochs: int):

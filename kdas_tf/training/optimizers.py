@@ -13,18 +13,13 @@ from kdas_tf.settings import check_range
 class SGD:
     """SGD with momentum, for the supernet's weights (section 4.2.1). Call it with a learning rate.
 
-    Args:
-        momentum: of the gradient.
-        weight_decay: per step and unit of learning rate, decoupled from the gradient.
-        gradient_norm: the gradient is scaled down to this global norm; DARTS uses 5, the paper does not say.
-
     Raises:
         UserError: a number is out of its range.
     """
 
     momentum: float = 0.9
-    weight_decay: float = 5e-4
-    gradient_norm: float | None = None
+    weight_decay: float = 5e-4  # per step and unit of learning rate, decoupled from the gradient
+    gradient_norm: float | None = None  # limit of its global norm; DARTS uses 5, the paper does not say
 
     def __post_init__(self):
         check_range(self, "momentum", least=0, below=1)
@@ -41,18 +36,13 @@ class SGD:
 class Adam:
     """Adam, for the architecture parameters (section 4.2.1) and for training (4.2.2). Call it with a learning rate.
 
-    Args:
-        weight_decay: per step and unit of learning rate, decoupled from the gradient.
-        beta_1: decay of the gradient's mean (DARTS uses 0.5 for alpha, the paper does not say).
-        beta_2: decay of its square.
-
     Raises:
         UserError: a number is out of its range.
     """
 
-    weight_decay: float = 5e-4
-    beta_1: float = 0.9
-    beta_2: float = 0.999
+    weight_decay: float = 5e-4  # as in `SGD`
+    beta_1: float = 0.9  # decay of the gradient's mean (DARTS uses 0.5 for alpha, the paper does not say)
+    beta_2: float = 0.999  # decay of its square
 
     def __post_init__(self):
         check_range(self, "weight_decay", least=0)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
 
 from kdas_tf.data.pipeline import WHOLE, BatchShard, TrainingImages, balanced_batches, naming_damaged_images
 from kdas_tf.data.records import Record, ReIDData
@@ -16,14 +17,7 @@ from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.settings import Fitting, Job, Sampling
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import Board
-from kdas_tf.training.callbacks import (
-    CheckpointCallback,
-    FiniteLoss,
-    MetricsFile,
-    OnFirstWorker,
-    Progress,
-    Scheduled,
-)
+from kdas_tf.training.callbacks import FiniteLoss, MetricsFile, OnFirstWorker, Progress, Scheduled
 from kdas_tf.training.checkpoints import Checkpoints, Position
 from kdas_tf.training.devices.replicas import replicas
 from kdas_tf.training.devices.workers import batch_shard_of, writes
@@ -34,21 +28,19 @@ from kdas_tf.training.stopping import StopOnSignal, restore_values
 class BatchSource(NamedTuple):
     """The batches of a training.
 
-    Attributes:
-        make: (epoch, step, shard) -> a data set of this process's shard of all batches from there on.
-        steps_per_epoch: batches in an epoch.
-        records: the photographs that the batches show; a damaged one is named.
+    `make` takes the epoch, the step and the shard, and gives this process's shard of all batches from there on.
     """
 
     make: Callable[[int, int, BatchShard], tf.data.Dataset]
     steps_per_epoch: int
-    records: Sequence[Record] = ()
+    records: Sequence[Record] = ()  # the photographs that the batches show; a damaged one is named
 
 
 def balanced_source(
     job: Job, data: ReIDData, *, image_size: tuple[int, int], sampling: Sampling, epochs: int
 ) -> BatchSource:
     """P x K batches of all training photographs, as the teacher and the student see them."""
+<<<<<<< HEAD
     images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes)
 
     def make(epoch: int, step: int, shard: BatchShard) -> tf.data.Dataset:
@@ -61,6 +53,15 @@ def balanced_source(
             epochs=epochs,
             shard=shard,
         )
+=======
+    labels, _ = relabel(data.train)
+    cache = ImageCache(data.train, image_size, limit=job.image_cache_bytes)
+    settings: dict[str, Any] = {"image_size": image_size, "sampling": sampling, "seed": job.seed, "epochs": epochs}
+
+    def make(epoch: int, step: int, shard: BatchShard) -> tf.data.Dataset:
+        place: dict[str, Any] = {"start_epoch": epoch, "start_step": step, "shard": shard}
+        return balanced_batches(data.train, labels, range(len(labels)), cache=cache, **settings, **place)
+>>>>>>> shrink3
 
     return BatchSource(make, steps_per_epoch(len(data.train), sampling.batch_size), data.train)
 
@@ -74,11 +75,6 @@ class Recipe:
             model = TrainingModel(network, teacher, objective, num_identities=751)
         recipe.compile(model)
         recipe.fit(model, board=recipe.board(), temperature=temperature)
-
-    Args:
-        stage: name of the stage.
-        job: what the launcher sets.
-        fitting: epochs, learning rates, optimizer.
     """
 
     def __init__(self, stage: str, job: Job, fitting: Fitting):
@@ -100,19 +96,12 @@ class Recipe:
             yield
 
     def compile(
-        self,
-        model: DistilledModel,
-        *optimizers: keras.optimizers.Optimizer,
-        title: str | None = None,
-        momentum: float | None = None,
+        self, model: DistilledModel, *optimizers: Optimizer, title: str | None = None, momentum: float | None = None
     ) -> None:
         """Prepares a model for `fit`, and says how large its network is; call it inside of `making`.
 
-        Args:
-            model: with its network.
-            *optimizers: more than that of the weights.
-            title: of the network, for people; its name by default.
-            momentum: of the moving statistics of batch normalisation, as in `configure_batch_norm`.
+        The optimizers are those beside that of the weights; the title is the network's name by default; the momentum is
+        that of `configure_batch_norm`.
         """
         network, synchronized = model.network, self.fitting.synchronized_batch_norm
         configure_batch_norm(network, replicas=replicas(), synchronized=synchronized, momentum=momentum)
@@ -128,7 +117,7 @@ class Recipe:
 
     def board(self, batch: Any = None) -> Board:
         """TensorBoard of the stage; a batch is shown as the network sees it."""
-        return Board(self.job.workdir / "tensorboard" / self.stage, batch, strategy=self.job.strategy)
+        return Board(self.job.workdir / "tensorboard" / self.stage, batch)
 
     def fit(
         self,
@@ -142,13 +131,9 @@ class Recipe:
     ) -> None:
         """Trains a compiled model, from its last checkpoint on if there is one.
 
-        Args:
-            model: compiled.
-            board: TensorBoard.
-            temperature: T as a function of the epoch.
-            parts: what checkpoints hold, by name, beside the network and the weights' optimizer.
-            callbacks: run after the schedules and before logs are written, so they may add to the logs.
-            shown: names of the values that people see.
+        `temperature` gives T in an epoch. Checkpoints hold the `parts` by name, beside the network and the weights'
+        optimizer. The `callbacks` run after the schedules and before logs are written, so they may add to the logs.
+        `shown` are the names of the values that people see.
 
         Raises:
             UserError: a loss is not finite, a photograph is damaged, or a checkpoint cannot be written or read.
@@ -178,7 +163,7 @@ class Recipe:
             finite,
             MetricsFile(job.workdir / "metrics.jsonl", self.stage, start.epoch) if writes(job.strategy) else None,
             board,
-            CheckpointCallback(checkpoints),
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: checkpoints.save(Position(epoch + 1))),
             Progress(self.stage, epochs, steps, shown, since=self.since),
             stop,
         ]
@@ -193,18 +178,13 @@ class Recipe:
 
 
 def _run_epochs(
-    model: DistilledModel,
-    batches: Iterator[Any],
-    start: Position,
-    epochs: int,
-    steps_per_epoch: int,
-    callbacks: Sequence[keras.callbacks.Callback],
+    model: DistilledModel, batches: Iterator[Any], start: Position, epochs: int, steps: int, callbacks: list[Any]
 ) -> None:
     """Does what Keras' own `fit` does, which fails on several machines (Keras 3.15).
 
     That averages the first batch over them, to build a model that is built, and logs along an axis that they lack.
     """
-    used = keras.callbacks.CallbackList(list(callbacks), model=model)
+    used = keras.callbacks.CallbackList(callbacks, model=model)
     model.make_train_function()
     used.on_train_begin()
     for epoch in range(start.epoch, epochs):
@@ -212,9 +192,9 @@ def _run_epochs(
         used.on_epoch_begin(epoch)
         done = start.step if epoch == start.epoch else 0
         logs: dict[str, Any] = dict(start.logs) if done else {}
-        if 0 < done < steps_per_epoch:
+        if 0 < done < steps:
             restore_values(model, start.means)
-        for step in range(done, steps_per_epoch):
+        for step in range(done, steps):
             used.on_train_batch_begin(step)
             logs = model.train_function(batches)
             used.on_train_batch_end(step, logs)

@@ -16,10 +16,6 @@ class AlphaWarmup(keras.callbacks.Callback):
 
     Their optimizer rests too. Source: PC-DARTS (Xu et al., 2020, section 4.2), where it is 15 of 50 epochs.
 
-    Args:
-        epochs: in which the alphas rest.
-        of: epochs of the search.
-
     Raises:
         UserError: the alphas would never move.
     """
@@ -27,10 +23,8 @@ class AlphaWarmup(keras.callbacks.Callback):
     def __init__(self, epochs: int, *, of: int):
         super().__init__()
         if not 0 <= epochs < of:
-            raise UserError(
-                f"Expected alpha_warmup_epochs from 0 to {of - 1} in a search of {of} epochs, got {epochs}.",
-                code="range",
-            )
+            expected = f"alpha_warmup_epochs from 0 to {of - 1} in a search of {of} epochs"
+            raise UserError(f"Expected {expected}, got {epochs}.", code="range")
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -48,11 +42,6 @@ class AlphaPenalty(keras.callbacks.Callback):
     Make it in the strategy's scope, and give it to `fit`, and to the model if `is_on`.
 
     Logged after an epoch: `beta_weight` and `beta_decay`; `expected_parameters`.
-
-    Args:
-        settings: what is asked for.
-        epochs: of the search.
-        student: arguments of the network that would be derived, as in `Derivation`.
 
     Raises:
         UserError: a budget that no derived network keeps.
@@ -92,9 +81,11 @@ class AlphaPenalty(keras.callbacks.Callback):
             self.weight.assign(self.settings.beta_weight * grown)
 
     def on_epoch_end(self, epoch, logs=None):
-        alphas = self.model.network.alphas
-        if logs is not None and self.weight is not None:
-            logs["beta_weight"] = float(keras.ops.convert_to_numpy(self.weight))
-            logs["beta_decay"] = float(keras.ops.convert_to_numpy(beta_decay(alphas)))
-        if logs is not None and self.costs is not None:
-            logs["expected_parameters"] = float(keras.ops.convert_to_numpy(expected_parameters(alphas, self.costs)))
+        alphas: Sequence[Any] = self.model.network.alphas
+        measured: dict[str, Any] = {}
+        if self.weight is not None:
+            measured |= {"beta_weight": self.weight, "beta_decay": beta_decay(alphas)}
+        if self.costs is not None:
+            measured["expected_parameters"] = expected_parameters(alphas, self.costs)
+        if logs is not None:
+            logs.update({name: float(keras.ops.convert_to_numpy(value)) for name, value in measured.items()})

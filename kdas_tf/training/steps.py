@@ -2,10 +2,11 @@
 
 import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
 
 from kdas_tf.losses.distillation import soft_targets
 from kdas_tf.losses.objective import Objective, Terms
@@ -15,6 +16,7 @@ from kdas_tf.training.batch_norm import own_statistics
 from kdas_tf.training.devices.replicas import average_variables, check_limits, gather, replicas
 
 Batch = Mapping[str, tf.Tensor]
+Penalty = Callable[[Sequence[keras.Variable]], Any]
 
 
 class DistilledModel(keras.Model):
@@ -30,6 +32,8 @@ class DistilledModel(keras.Model):
     Batches are {"image": `[batch, height, width, 3]`, "label": `[batch]`, "index": `[batch]`}.
     """
 
+    TERMS: ClassVar[Any] = Terms  # what the objective has, each with a running mean
+
     def __init__(
         self,
         network: keras.Model,
@@ -40,13 +44,10 @@ class DistilledModel(keras.Model):
         label_smoothing: float = 0.0,
     ):
         super().__init__()
-        self.network = network
-        self.teacher = teacher
         if teacher is not None:
             teacher.trainable = False
-        self.objective = objective
-        self.num_identities = num_identities
-        self.label_smoothing = label_smoothing
+        self.network, self.teacher, self.objective = network, teacher, objective
+        self.num_identities, self.label_smoothing = num_identities, label_smoothing
         # In a weight, because a Python number would be frozen into the compiled step.
         self.temperature = self.add_weight(name="temperature", shape=(), initializer="zeros", trainable=False)
         self.built = True
@@ -56,7 +57,7 @@ class DistilledModel(keras.Model):
 
     def new_metrics(self, prefix: str = "") -> dict[str, keras.metrics.Mean]:
         """Makes one running mean for each term of the objective."""
-        return {name: keras.metrics.Mean(name=prefix + name) for name in Terms._fields}
+        return {name: keras.metrics.Mean(name=prefix + name) for name in self.TERMS._fields}
 
     def targets(self, batch: Batch):
         """What the student should say about a batch (Eq. 5); runs the teacher only where T > 0."""
@@ -69,10 +70,8 @@ class DistilledModel(keras.Model):
                 return teacher(batch["index"])
             return teacher(batch["image"], training=False).logits
 
-        smoothing = self.label_smoothing
-        return soft_targets(
-            teacher_logits, batch["label"], self.num_identities, self.temperature, label_smoothing=smoothing
-        )
+        labels, smoothing = batch["label"], self.label_smoothing
+        return soft_targets(teacher_logits, labels, self.num_identities, self.temperature, label_smoothing=smoothing)
 
     def terms(self, batch: Batch, targets) -> Terms:
         """Computes the objective on this replica's part of a batch, mining triplets in the whole of it."""
@@ -91,9 +90,9 @@ class DistilledModel(keras.Model):
         batch: Batch,
         targets,
         variables: Sequence[keras.Variable],
-        optimizer: keras.optimizers.Optimizer,
+        optimizer: Optimizer,
         metrics: Mapping[str, keras.metrics.Metric],
-        penalty: Callable[[Sequence[keras.Variable]], Any] | None = None,
+        penalty: Penalty | None = None,
     ) -> None:
         """One gradient step of the objective on some of the variables, with a penalty of theirs that is not logged."""
         values = [variable.value for variable in variables]
@@ -136,7 +135,7 @@ class TrainingModel(DistilledModel):
         super().__init__(*args, **kwargs)
         self.means = self.new_metrics()
 
-    def compile(self, optimizer: keras.optimizers.Optimizer, **kwargs: Any) -> None:
+    def compile(self, optimizer: Optimizer, **kwargs: Any) -> None:
         super().compile(optimizer=optimizer, **kwargs)
         check_limits(self.optimizer, self.distribute_strategy.num_replicas_in_sync)
         self.optimizer.build(self.network.trainable_variables)
@@ -149,37 +148,20 @@ class TrainingModel(DistilledModel):
 class SearchModel(DistilledModel):
     """Searches: alternates first-order steps on weights and on architecture parameters (Algorithm 1).
 
-    Args:
-        network: what is searched.
-        *args: as in `DistilledModel`.
-        penalty: of the architecture parameters, added to the objective in their steps; None for the paper's search.
-        **kwargs: as in `DistilledModel`.
-
-    Batches are {"train": a batch of D_train, "val": a batch of D_val}.
+    Arguments are as in `DistilledModel`. A penalty of the architecture parameters is added to the objective in their
+    steps; the paper's search has none. Batches are {"train": a batch of D_train, "val": a batch of D_val}.
     """
 
+    # Whether the alphas are left as they are, for a callback to say: it chooses between compiled steps.
     alphas_rest = False
-    """Whether the alphas are left as they are, for a callback to say. It chooses between compiled steps, so a Python
-    value is enough."""
 
-    def __init__(
-        self,
-        network: Supernet,
-        *args: Any,
-        penalty: Callable[[Sequence[keras.Variable]], Any] | None = None,
-        **kwargs: Any,
-    ):
+    def __init__(self, network: Supernet, *args: Any, penalty: Penalty | None = None, **kwargs: Any):
         super().__init__(network, *args, **kwargs)
         self.penalty = penalty
         self.train_means = self.new_metrics()
         self.val_means = self.new_metrics("val_")
 
-    def compile(
-        self,
-        weight_optimizer: keras.optimizers.Optimizer,
-        alpha_optimizer: keras.optimizers.Optimizer,
-        **kwargs: Any,
-    ) -> None:
+    def compile(self, weight_optimizer: Optimizer, alpha_optimizer: Optimizer, **kwargs: Any) -> None:
         super().compile(optimizer=weight_optimizer, **kwargs)
         if self.dtype_policy.name == "mixed_float16":  # Keras does this for the first optimizer only
             alpha_optimizer = keras.optimizers.LossScaleOptimizer(alpha_optimizer)

@@ -21,21 +21,15 @@ class StopOnSignal(keras.callbacks.Callback):
     the epoch is made: the judging is broken off, and done again when the run continues.
     Several machines all end after the same step, even if only one of them is asked to.
 
-    Use it as a context around `fit`, as its last callback.
-
-    Args:
-        checkpoints: where to save to.
-        steps_per_epoch: batches in an epoch.
-        check: called before a checkpoint is saved; raises where the network is not worth it.
+    Use it as a context around `fit`, as its last callback. `check` is called before a checkpoint is saved, and raises
+    where the network is not worth it.
     """
 
     def __init__(self, checkpoints: Checkpoints, steps_per_epoch: int, check: Callable[[], None] = lambda: None):
         super().__init__()
         self.checkpoints, self.steps_per_epoch, self.check = checkpoints, steps_per_epoch, check
-        self.unsaved = False
-        self.asked = False
-        self.all_steps: Position | None = None
-        """After the last step of an epoch and until its checkpoint."""
+        self.unsaved = self.asked = False
+        self.all_steps: Position | None = None  # after the last step of an epoch and until its checkpoint
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

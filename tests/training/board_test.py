@@ -1,3 +1,5 @@
+import unittest.mock
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,27 +12,15 @@ from kdas_tf.training.board import ArchitectureLog, Board
 from kdas_tf.training.derivation import Derivation
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    """The labels of every grid of images that was drawn."""
-    grids, draw = [], pictures.image_grid
-
-    def image_grid(images, labels):
-        grids.append(labels)
-        return draw(images, labels)
-
-    monkeypatch.setattr(pictures, "image_grid", image_grid)
-    return grids
-
-
-def test_the_batch_is_drawn_once_after_the_first_epoch_with_plain_numbers_as_labels(tmp_path, shown):
-    batch = {"image": tf.zeros([2, 8, 4, 3]), "label": tf.constant([7, 11])}
-    board = Board(tmp_path, batch)
-    assert shown == []
+def test_the_batch_is_drawn_once_after_the_first_epoch_with_plain_numbers_as_labels(tmp_path, monkeypatch):
+    draw = unittest.mock.Mock(wraps=pictures.image_grid)
+    monkeypatch.setattr(pictures, "image_grid", draw)
+    board = Board(tmp_path, {"image": tf.zeros([2, 8, 4, 3]), "label": tf.constant([7, 11])})
+    assert not draw.called
     board.on_epoch_end(0, {"total": 1.0, "entropies": [1.0, 2.0]})
     board.on_epoch_end(1, {"total": 0.5, "entropies": [1.0, 1.5]})
     board.on_train_end()
-    assert shown == [["7", "11"]]
+    assert [call.args[1] for call in draw.call_args_list] == [["7", "11"]]
     events = [
         value.tag
         for file in tmp_path.glob("events*")

@@ -15,35 +15,22 @@ def steps(optimizer, weights, gradients):
     return keras.ops.convert_to_numpy(variable)
 
 
-def test_sgd_adds_up_momentum():
-    optimizer = SGD(momentum=0.9, weight_decay=0.0)(learning_rate=0.1)
-    # v1 = -0.1 * 1 = -0.1; v2 = 0.9 * v1 - 0.1 * 2 = -0.29; 5 - 0.1 - 0.29
-    np.testing.assert_allclose(steps(optimizer, [5.0], [[1.0], [2.0]]), [4.61], rtol=1e-6)
-
-
-def test_sgd_decays_weights_by_learning_rate_times_weight_decay_apart_from_the_momentum():
-    optimizer = SGD(weight_decay=0.5)(learning_rate=0.1)
-    # Without a gradient each step leaves 1 - 0.1 * 0.5 of the weight.
-    np.testing.assert_allclose(steps(optimizer, [2.0], [[0.0], [0.0]]), [2 * 0.95**2], rtol=1e-6)
-
-
-def test_sgd_scales_a_long_gradient_to_the_norm_and_leaves_a_short_one():
-    optimizer = SGD(momentum=0.0, weight_decay=0.0, gradient_norm=5.0)(learning_rate=1.0)
-    # |(6, 8)| = 10 is halved to (3, 4), which is as long as allowed and stays.
-    np.testing.assert_allclose(steps(optimizer, [0.0, 0.0], [[6.0, 8.0], [3.0, 4.0]]), [-6, -8], rtol=1e-6)
-
-
-def test_adams_first_step_is_the_learning_rate_whatever_the_gradients_size():
-    optimizer = Adam(weight_decay=0.0)(learning_rate=0.02)
-    np.testing.assert_allclose(steps(optimizer, [1.0, 1.0], [[10.0, -0.1]]), [0.98, 1.02], rtol=1e-5)
-
-
-def test_adams_second_step_follows_the_means_of_gradient_and_square():
-    optimizer = Adam(weight_decay=0.0, beta_1=0.5, beta_2=0.75)(learning_rate=0.1)
-    # Gradients 1, then 3. m = 0.5 * 0.5 + 0.5 * 3 = 1.75, corrected by 1 - 0.5^2: 7/3.
-    # v = 0.75 * 0.25 + 0.25 * 9 = 2.4375, corrected by 1 - 0.75^2 = 0.4375: 39/7. First step: 0.1.
-    expected = -0.1 - 0.1 * (7 / 3) / np.sqrt(39 / 7)
-    np.testing.assert_allclose(steps(optimizer, [0.0], [[1.0], [3.0]]), [expected], rtol=1e-5)
+@pytest.mark.parametrize(
+    ("settings", "weights", "gradients", "expected"),
+    [  # at a learning rate of 0.1
+        # Momentum adds up: v1 = -0.1 * 1 = -0.1; v2 = 0.9 * v1 - 0.1 * 2 = -0.29; 5 - 0.1 - 0.29.
+        (SGD(momentum=0.9, weight_decay=0.0), [5.0], [[1.0], [2.0]], [4.61]),
+        # Decay is apart from momentum: without a gradient each step leaves 1 - 0.1 * 0.5 of the weight.
+        (SGD(weight_decay=0.5), [2.0], [[0.0], [0.0]], [2 * 0.95**2]),
+        # A long gradient is scaled: |(6, 8)| = 10 is halved to (3, 4), which is as long as allowed and stays.
+        (SGD(momentum=0, weight_decay=0.0, gradient_norm=5.0), [0.0] * 2, [[6.0, 8.0], [3.0, 4.0]], [-0.6, -0.8]),
+        # Gradients 1, then 3. m = 0.5 * 0.5 + 0.5 * 3 = 1.75, corrected by 1 - 0.5^2: 7/3.
+        # v = 0.75 * 0.25 + 0.25 * 9 = 2.4375, corrected by 1 - 0.75^2 = 0.4375: 39/7. First step: 0.1.
+        (Adam(weight_decay=0, beta_1=0.5, beta_2=0.75), [0], [[1], [3]], [-0.1 - 0.1 * (7 / 3) / np.sqrt(39 / 7)]),
+    ],
+)
+def test_steps_are_those_computed_by_hand(settings, weights, gradients, expected):
+    np.testing.assert_allclose(steps(settings(learning_rate=0.1), weights, gradients), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +47,8 @@ def test_one_kernel_gives_the_numbers_and_the_state_of_keras(ours, keras_own, ar
     one, other = ours(0.1, **arguments), keras_own(0.1, **arguments)
     found, expected = (steps(optimizer, weights, gradients) for optimizer in (one, other))
     np.testing.assert_allclose(found, expected, rtol=tolerance)
-    assert [(entry.path, entry.shape) for entry in one.variables] == [
-        (entry.path, entry.shape) for entry in other.variables
-    ]
+    state, keras_state = ([(entry.path, entry.shape) for entry in each.variables] for each in (one, other))
+    assert state == keras_state
 
 
 def test_adam_is_the_papers_adam_nearer_than_keras_comes():

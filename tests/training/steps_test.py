@@ -16,7 +16,7 @@ from kdas_tf.training.devices.replicas import gather, replicas
 from kdas_tf.training.discretization import accuracy, discrete_alphas
 from kdas_tf.training.optimizers import SGD, Adam
 from kdas_tf.training.stabilizers import AlphaWarmup
-from kdas_tf.training.steps import SearchModel, TrainingModel
+from kdas_tf.training.steps import SearchModel
 
 IDENTITIES = 6
 SIZE = (32, 16)
@@ -84,8 +84,7 @@ def run(strategy, steps=20):
     start = [np.array(v) for v in network.variables]
     parts = [{"train": batch(2 * i), "val": batch(2 * i + 1)} for i in range(steps)]
     dataset = tf.data.Dataset.from_generator(
-        lambda: iter(parts),
-        output_signature=tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), parts[0]),
+        lambda: iter(parts), output_signature=tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), parts[0])
     )
     callbacks = [Scheduled(model.temperature, lambda epoch: 1.5 * (1 - epoch), logged_as="temperature")]
     history = model.fit(dataset, epochs=2, steps_per_epoch=steps // 2, shuffle=False, verbose=0, callbacks=callbacks)
@@ -137,25 +136,27 @@ def test_gathered_features_carry_gradients_back_to_every_replica(two_devices):
     np.testing.assert_allclose(joined, 2 * values)
 
 
+def copies(parts):
+    return [[np.array(variable) for variable in part] for part in parts]
+
+
+def same(before, after):
+    return [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+
+
 def test_weight_step_leaves_alphas_alone_and_alpha_step_leaves_weights_alone():
     model = search_model(1.0)
-    network = model.network
-    alphas = [np.array(a) for a in network.alphas]
-    weights = [np.array(w) for w in network.network_weights]
+    parts = model.network.alphas, model.network.network_weights
+    alphas, weights = copies(parts)
     data = tf.nest.map_structure(tf.constant, batch(1))
     targets = model.targets(data)
 
-    model.descend(data, targets, network.network_weights, model.optimizer, model.train_means)
-    for before, after in zip(alphas, network.alphas, strict=True):
-        np.testing.assert_array_equal(before, after)
-    moved = [not np.array_equal(b, a) for b, a in zip(weights, network.network_weights, strict=True)]
-    assert all(moved)
+    model.descend(data, targets, parts[1], model.optimizer, model.train_means)
+    moved_weights = copies(parts)[1]
+    assert all(same(alphas, parts[0])) and not any(same(weights, moved_weights))
 
-    weights = [np.array(w) for w in network.network_weights]
-    model.descend(data, targets, network.alphas, model.alpha_optimizer, model.val_means)
-    for before, after in zip(weights, network.network_weights, strict=True):
-        np.testing.assert_array_equal(before, after)
-    assert all(not np.array_equal(b, a) for b, a in zip(alphas, network.alphas, strict=True))
+    model.descend(data, targets, parts[0], model.alpha_optimizer, model.val_means)
+    assert all(same(moved_weights, parts[1])) and not any(same(alphas, parts[0]))
 
 
 @pytest.mark.both_graphs
@@ -173,12 +174,7 @@ def test_train_step_equals_the_two_steps_of_algorithm_1_done_by_hand():
 
 def state(model):
     """Copies of the alphas, of all their optimizer holds, and of the weights."""
-    network = model.network
-    return [[np.array(v) for v in part] for part in (network.alphas, model.alpha_optimizer.variables, network.weights)]
-
-
-def same(before, after):
-    return [np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    return copies([model.network.alphas, model.alpha_optimizer.variables, model.network.weights])
 
 
 def test_alphas_that_rest_keep_their_optimizer_and_the_objective_is_measured_all_the_same():
@@ -261,6 +257,7 @@ def test_teacher_is_run_once_a_step_above_temperature_zero_and_never_at_zero():
         model.temperature.assign(temperature)
         step(tf.nest.map_structure(tf.constant, data))
         assert float(teacher.runs.value) == runs
+<<<<<<< HEAD
 
 
 def test_training_model_learns_a_batch_by_heart():
@@ -282,3 +279,5 @@ def test_training_model_learns_a_batch_by_heart():
     assert np.mean(history["distillation"]) < np.log(IDENTITIES)
     logits = model.network(batch(1)["image"]).logits
     assert np.mean(np.argmax(logits, -1) == batch(1)["label"]) == 1.0
+=======
+>>>>>>> shrink3

@@ -18,8 +18,8 @@ from kdas_tf.training.devices.replicas import Strategy
 
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
+# Seconds in which a file written on one machine has to be seen on the others: NFS remembers names for up to 60.
 VISIBLE_WITHIN = 60.0
-"""Seconds in which a file written on one machine has to be seen on the others: NFS remembers names for up to 60."""
 
 
 def number_of_workers(strategy: Strategy) -> int:
@@ -52,12 +52,7 @@ def batch_shard_of(strategy: Strategy) -> BatchShard:
 
 
 def all_values(strategy: Strategy, values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """What every worker gives, `[workers, values]`; each waits for the others.
-
-    Args:
-        strategy: devices.
-        values: as many on every worker.
-    """
+    """What every worker gives, `[workers, values]`, as many values on each; each waits for the others."""
     own = np.asarray(values, np.float64)[None]
     if number_of_workers(strategy) == 1:
         return own
