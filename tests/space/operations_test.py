@@ -81,9 +81,6 @@ def test_every_operation_keeps_the_contract(name, stride, shape, tmp_path):
     assert output.shape == operation.compute_output_shape(shape)
     assert output.shape[0] == operation.maps
     assert operation.maps in (1, 3)
-    kept = operation.kept_maps()
-    assert all(isinstance(number, int) and number >= 0 for number in kept)
-    assert CANDIDATES[name].color.startswith("#")
     assert output.shape[1:] == (shape[0], -(-shape[1] // stride), -(-shape[2] // stride), shape[3])
     for variable, gradient in zip(
         operation.trainable_variables,
