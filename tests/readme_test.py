@@ -49,6 +49,15 @@ ALL_COMMANDS = [command for page in PAGES for command in commands(page.read_text
 LAUNCHES = sorted({command for command in ALL_COMMANDS if command.startswith(LAUNCHER)})
 
 
+def commands_of_head(path) -> list[str]:
+    """The commands in the comment at the head of a .gin file."""
+    comment = re.match(r"(?:#.*\n)*", path.read_text(encoding="utf-8")).group().replace("\\\n#", " ")
+    return re.findall(rf"^# *({LAUNCHER}.*)$", comment, flags=re.MULTILINE)
+
+
+HEADS = sorted({command for path in ROOT.glob("gin/**/*.gin") for command in commands_of_head(path)})
+
+
 @contextlib.contextmanager
 def configured(arguments, data_dir):
     """Reads a command's flags and bindings as the launcher does, with files and folders that exist."""
@@ -75,21 +84,15 @@ def test_the_package_map_equals_the_tree():
     assert sorted(mapped) == sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("kdas_tf/**/*.py"))
 
 
-def test_the_map_is_read_as_people_read_it():
-    text = "```text\nkdas_tf/     a\n  one.py    b\n  two/      c\n    x.py    d\n  three.py  e\n```\n"
-    files = ("__init__.py", "one.py", "two/__init__.py", "two/x.py", "three.py")
-    assert mapped_files(text) == [f"kdas_tf/{file}" for file in files]
-
-
 def test_the_readme_has_commands_for_search_own_data_and_own_teacher():
     text = "\n".join(LAUNCHES)
     for file in ("gin/search.gin", "gin/data/market1501.gin", "gin/scale/paper.gin", "gin/teacher/mobilenet_v2.gin"):
         assert f"--gin_file={file}" in text
 
 
-@pytest.mark.parametrize("command", LAUNCHES)
-def test_a_command_of_the_readme_is_valid(command, tmp_path):
-    arguments = shlex.split(command.removeprefix(LAUNCHER))
+@pytest.mark.parametrize("command", LAUNCHES + HEADS)
+def test_a_command_of_a_page_or_of_the_head_of_a_gin_file_is_valid(command, tmp_path):
+    arguments = shlex.split(command.removeprefix(LAUNCHER), comments=True)
     with configured(arguments, tmp_path) as values:
         for file in values["gin_file"].value:
             assert (ROOT / file).is_file()

@@ -31,14 +31,7 @@ def make(
 ) -> dict[str, Any]:
     """Writes copies into a SavedModel's folder and says how big, fast and good they are.
 
-    Args:
-        loaded: the network, in float32.
-        folder: of the SavedModel.
-        comparison: images and the network's embeddings.
-        data: photographs; None for none.
-        runtimes: some of `kdas_tf.serving.runtimes.FILES`.
-        calibrated: number of training photographs that show `INTEGERS` of these their ranges.
-        judged: number of people to judge on; None for all, 0 for none.
+    `loaded` is in float32; the other arguments are as in `export.run`.
 
     Returns:
         By runtime, the fields of `Measured`, and `mAP` and `mAP_drop` as fractions (None where it was not judged);

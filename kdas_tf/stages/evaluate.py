@@ -29,13 +29,7 @@ RESULT = "results.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """How embeddings are judged.
-
-    Args:
-        rules: of the ranking.
-        reranking: numbers of the re-ranking, for when it is asked for.
-        verification: which thresholds for "the same person" are measured; None for none.
-    """
+    """How embeddings are judged; the re-ranking is for when it is asked for, None measures no thresholds."""
 
     rules: Rules = dataclasses.field(default_factory=Rules)
     reranking: Reranking = dataclasses.field(default_factory=Reranking)
