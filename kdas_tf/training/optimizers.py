@@ -28,8 +28,8 @@ class SGD:
 
     def __call__(self, *, learning_rate: float) -> keras.optimizers.Optimizer:
         """Makes the optimizer; the learning rate is that of the start."""
-        limit = {"global_clipnorm": self.gradient_norm}
-        return OneKernelSGD(learning_rate, momentum=self.momentum, weight_decay=self.weight_decay, **limit)
+        momentum, limit = float(self.momentum), self.gradient_norm  # Keras refuses 0
+        return OneKernelSGD(learning_rate, momentum, weight_decay=self.weight_decay, global_clipnorm=limit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
