@@ -65,11 +65,7 @@ def _identity(source: Source, workdir: Path, records: Mapping[str, Record]) -> s
 
 
 def read(folder: Path) -> Record | None:
-    """What decided the result in a stage's folder; None where that is not known.
-
-    Raises:
-        UserError: an older version of this package wrote it.
-    """
+    """What decided the result in a stage's folder, None where that is not known; refuses what an older version wrote."""
     try:
         record = files.read_json(folder / FILE)
     except (OSError, ValueError):
@@ -85,11 +81,7 @@ def read(folder: Path) -> Record | None:
 
 
 def check_unchanged(folder: Path, record: Record) -> None:
-    """Compares what decides a stage's result with what decided the one in its folder.
-
-    Raises:
-        UserError: they differ; the message names what does.
-    """
+    """Refuses a result in a stage's folder that something else decided; the message names what."""
     if _is_only_begun(folder):
         return
     before = read(folder)

@@ -12,30 +12,23 @@ _LAUNCHER = {
     "keep_checkpoints": "launch.run.keep_checkpoints",
     "image_cache_gb": "launch.run.image_cache_gb",
 }
-_OF_STAGES = {
-    "search": (CellSettings, Sampling, Fitting, Stabilizers, Monitoring),
-    "train": (CellSettings, Sampling, Fitting),
-    "teacher": (Sampling, Fitting),
-    "pretrain": (CellSettings, Fitting),
-    "summary": (CellSettings,),
-    "table": (CellSettings,),
-}
-_SCOPES = {"table": "train"}
-
-
-def _of_stages() -> dict[str, str]:
-    names = {}
-    for stage, classes in _OF_STAGES.items():
-        for each in classes:
-            for field in dataclasses.fields(each):
-                new = f"{_SCOPES.get(stage, stage)}/settings.{each.__name__}.{field.name}"
-                names[f"{stage}.run.{field.name}"] = new
-        names |= {f"{stage}.run.{name}": flag for name, flag in _LAUNCHER.items()}
-    return names
-
+_SETTINGS = (
+    ("search", "search", (CellSettings, Sampling, Fitting, Stabilizers, Monitoring)),
+    ("train", "train", (CellSettings, Sampling, Fitting)),
+    ("teacher", "teacher", (Sampling, Fitting)),
+    ("pretrain", "pretrain", (CellSettings, Fitting)),
+    ("summary", "summary", (CellSettings,)),
+    ("table", "train", (CellSettings,)),
+)
+"""(stage, scope of its bindings, classes that hold what were its arguments)."""
 
 NEW_NAMES = {
-    **_of_stages(),
+    f"{stage}.run.{field.name}": f"{scope}/settings.{owner.__name__}.{field.name}"
+    for stage, scope, owners in _SETTINGS
+    for owner in owners
+    for field in dataclasses.fields(owner)
+} | {
+    **{f"{stage}.run.{name}": flag for stage, *_ in _SETTINGS for name, flag in _LAUNCHER.items()},
     "search.run.weight_optimizer": "search/settings.Fitting.optimizer",
     "search.run.student_channels": "train/settings.CellSettings.channels",
     "search.run.augmentation": "settings.Sampling.augmentation",
@@ -53,6 +46,7 @@ NEW_NAMES = {
     "optimizers.momentum_sgd": "optimizers.SGD",
     "optimizers.adam": "optimizers.Adam",
     "schedules.linear_temperature": "schedules.LinearTemperature",
+    "rerank.RerankedDistances.lambda_": "rerank.Reranking.weight",
     "rerank.RerankedDistances": "rerank.Reranking",
     "verification.Verification": "verification.VerificationSettings",
     "kdas_tf.data.synthetic": "kdas_tf.data.embedded.synthetic",
@@ -62,9 +56,9 @@ NEW_NAMES = {
 
 
 def new_name(text: str) -> str | None:
-    """The new name of the first old one in a text, and in which words it is one; None where there is none."""
-    words = re.findall(r"[A-Za-z_][\w.]*\w", text)
-    found = [
-        (old, new) for word in words for old, new in NEW_NAMES.items() if re.match(rf"{re.escape(old)}(?![\w])", word)
-    ]
-    return f"{found[0][0]} is now {found[0][1]}" if found else None
+    """In words, the new name of the first old name in a text; None for none."""
+    for word in re.findall(r"[A-Za-z_][\w.]*\w", text):
+        for old, new in NEW_NAMES.items():
+            if re.match(rf"{re.escape(old)}(?!\w)", word):
+                return f"{old} is now {new}"
+    return None

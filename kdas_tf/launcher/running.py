@@ -15,11 +15,7 @@ from kdas_tf.training.devices import workers
 
 
 def steps_of(stages: Sequence[Stage]) -> list[Step]:
-    """The steps of a command, with all values made and checked.
-
-    Raises:
-        UserError: a value is missing or out of its range.
-    """
+    """The steps of a command, with all values made; refuses a value that is missing or out of its range."""
     bindings.check_arguments()
     return [Step(stage, bindings.arguments_of(stage), bindings.settings_of(stage)) for stage in stages]
 
@@ -52,11 +48,7 @@ def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> Non
 
 
 def check_several_machines(stages: Sequence[Stage], mixed_precision: str) -> None:
-    """Refuses what several machines cannot share.
-
-    Raises:
-        UserError: a stage is for one machine, or its numbers are float16.
-    """
+    """Refuses what several machines cannot share: a stage for one machine, and float16."""
     for stage in stages:
         if stage.machines == "one":
             raise UserError(

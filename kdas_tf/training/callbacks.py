@@ -86,6 +86,7 @@ class MetricsFile(OnFirstWorker):
     def __init__(self, path: Path, stage: str, start_epoch: int):
         super().__init__()
         self.path, self.stage = path, stage
+        path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         kept = "".join(line + "\n" for line in before.splitlines() if not self._is_redone(line, start_epoch))
         if kept != before:

@@ -39,6 +39,7 @@ def make_run(workdir, *, with_data=True):
 
 
 def save_network(workdir, seed):
+    keras.utils.set_random_seed(seed)
     network = Student(genotype.AUTO_REID, 4, image_size=SIZE, channels=4, cells=1, reductions=())
     saved.save(networks.untrained(network, seed), workdir / "train", image_size=SIZE)
 

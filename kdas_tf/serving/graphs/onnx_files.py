@@ -34,8 +34,8 @@ def convert(network: keras.Model, image_size: tuple[int, int]) -> bytes:
 def quantized(content: bytes, examples: Sequence[npt.NDArray]) -> bytes:
     """Makes integers of a converted network's maps (uint8) and kernels (int8, a scale for every channel).
 
-    Attention, the means and the embedding stay float32, as the images do. Made for processors with VNNI: on others
-    ONNX Runtime adds products in 16 bits, which may overflow (its manual, "Quantize ONNX models").
+    Attention, the means and the embedding stay float32, as the images do. Kernels have 7 bits: on processors without
+    VNNI ONNX Runtime adds products in 16 bits, which overflow with 8 (its manual, "Quantize ONNX models").
 
     `content` is what `convert` returns; `examples` are as in `kdas_tf.serving.runtimes.write`.
     """
@@ -59,6 +59,7 @@ def quantized(content: bytes, examples: Sequence[npt.NDArray]) -> bytes:
             result,
             Examples(),
             per_channel=True,
+            reduce_range=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=list(INTEGER_OPERATIONS),
