@@ -205,7 +205,7 @@ def _binding(scope: str, selector: str, name: str) -> str:
 
 
 def arguments_of(stage: Stage) -> dict[str, Any]:
-    """All arguments of a stage's `run` but the job, bound or by default; refuses what is missing or out of its range."""
+    """All arguments of a stage's `run` but the job, bound or default; refuses what is missing or out of its range."""
     settings_of(stage)  # names a value that is missing, which Python's own error would not
     try:
         bound = gin.get_bindings(_selector(stage))
@@ -221,7 +221,7 @@ def arguments_of(stage: Stage) -> dict[str, Any]:
 
 
 def check_arguments() -> None:
-    """Makes the values of all stages that can be reached, to refuse wrong ones; also of those that a stage is given."""
+    """Makes the values of all stages that can be reached, so that wrong ones are refused."""
     for _, selector in sorted(_reachable(unbound=True)):
         stage = stage_of(gin._REGISTRY[selector].wrapped)
         if stage is not None:

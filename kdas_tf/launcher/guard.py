@@ -65,7 +65,7 @@ def _identity(source: Source, workdir: Path, records: Mapping[str, Record]) -> s
 
 
 def read(folder: Path) -> Record | None:
-    """What decided the result in a stage's folder, None where that is not known; refuses what an older version wrote."""
+    """What decided the result in a stage's folder, or None; refuses what an older version wrote."""
     try:
         record = files.read_json(folder / FILE)
     except (OSError, ValueError):
