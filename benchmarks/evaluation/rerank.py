@@ -8,7 +8,6 @@ libraries is counted, in time and in memory; "beyond GB" is without Python, nump
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -97,8 +96,6 @@ def measure(size: str, kind: str, output: str | None, **_: Any) -> dict[str, flo
     if kind == "plain":
         blocks = iter([plain(features[:queries], features[queries:])])
     else:
-        if kind == "keras":
-            sys.modules["faiss"] = None  # type: ignore[assignment]  # importing it fails, as where it is not installed
         from kdas_tf.evaluation.rerank import RerankedDistances
 
         distances = RerankedDistances(features[:queries], features[queries:])
@@ -117,7 +114,7 @@ def measure(size: str, kind: str, output: str | None, **_: Any) -> dict[str, flo
 def cases(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Ours at all sizes, the plain version at one."""
     plain_size = QUICK if arguments.quick else arguments.plain
-    ours = {"": "keras", "kind": "keras"} if arguments.no_faiss else {"": "faiss", "kind": "faiss"}
+    ours = {"": "ours", "kind": "ours"}
     compared = {"size": plain_size, "output": str(Path(arguments.folder, "distances.npy"))}
     rows: list[dict[str, Any]] = [{**compared, **ours}, {**compared, "": "plain numpy", "kind": "plain"}]
     sizes = () if arguments.quick else arguments.sizes
@@ -127,7 +124,6 @@ def cases(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def options(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's own arguments."""
     parser.add_argument("--plain", default=PLAIN, metavar="SIZE", help=f"of the plain version (default: {PLAIN})")
-    parser.add_argument("--no_faiss", action="store_true", help="search with keras.ops, as where faiss is missing")
 
 
 if __name__ == "__main__":
