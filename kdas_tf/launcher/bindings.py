@@ -220,12 +220,11 @@ def arguments_of(stage: Stage) -> dict[str, Any]:
     return arguments
 
 
-def check_arguments() -> None:
-    """Makes the values of all stages that can be reached, so that wrong ones are refused."""
-    for _, selector in sorted(_reachable(unbound=True)):
-        stage = stage_of(gin._REGISTRY[selector].wrapped)
-        if stage is not None:
-            arguments_of(stage)
+def check_arguments() -> dict[str, dict[str, Any]]:
+    """{stage: its arguments} of all stages that can be reached, those given to a stage too; refuses wrong ones."""
+    selectors = sorted({selector for _, selector in _reachable(unbound=True)})
+    stages = [stage_of(gin._REGISTRY[selector].wrapped) for selector in selectors]
+    return {stage.name: arguments_of(stage) for stage in stages if stage is not None}
 
 
 def settings_of(stage: Stage) -> dict[str, str]:

@@ -16,8 +16,8 @@ from kdas_tf.training.devices import workers
 
 def steps_of(stages: Sequence[Stage]) -> list[Step]:
     """The steps of a command, with all values made; refuses a value that is missing or out of its range."""
-    bindings.check_arguments()
-    return [Step(stage, bindings.arguments_of(stage), bindings.settings_of(stage)) for stage in stages]
+    arguments = bindings.check_arguments()
+    return [Step(stage, arguments[stage.name], bindings.settings_of(stage)) for stage in stages]
 
 
 def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> None:

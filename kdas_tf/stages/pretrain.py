@@ -25,7 +25,7 @@ from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.settings import CellSettings, Fitting, Job
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.stage import Source, stage
-from kdas_tf.stages.train import architecture_of
+from kdas_tf.stages.train import architecture_of, read_by_architecture
 from kdas_tf.training.classification import ClassificationModel, Evaluation
 from kdas_tf.training.devices.workers import run_on_first_worker, wait_for, writes
 from kdas_tf.training.recipe import BatchSource, Recipe
@@ -78,10 +78,7 @@ def plan(
 
 def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     """What the result depends on beside the images."""
-    architecture = arguments["architecture"]
-    if architecture is None:
-        return ("search",)
-    return () if architecture in baselines.NAMES else (Path(architecture),)
+    return read_by_architecture(arguments["architecture"])
 
 
 @stage("pretrain", result=RESULT, check=check, plan=plan, reads=reads, machines="together", trains_cells=True)

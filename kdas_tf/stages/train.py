@@ -39,6 +39,13 @@ def architecture_of(workdir: Path, architecture: str | None) -> str:
     return architecture if architecture is not None else str(workdir / "search" / search_stage.RESULT)
 
 
+def read_by_architecture(architecture: str | None) -> list[Source]:
+    """What has to be read to make the network: this run's search, a file, or nothing for a name."""
+    if architecture is None:
+        return ["search"]
+    return [] if architecture in baselines.NAMES else [Path(architecture)]
+
+
 def check(*, architecture: str | None, drop_path: float, judge_every: int, **_: Any) -> None:
     """Refuses what would end the stage after hours of the stages before it."""
     if architecture is not None:
@@ -68,10 +75,7 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     sources: list[Source] = ["data"]
     if is_distilled(arguments["temperature"], arguments["fitting"]):
         sources.append("teacher")
-    if arguments["architecture"] is None:
-        sources.append("search")
-    elif arguments["architecture"] not in baselines.NAMES:
-        sources.append(Path(arguments["architecture"]))
+    sources += read_by_architecture(arguments["architecture"])
     if arguments["pretrained"] is not None:
         sources.append(Path(arguments["pretrained"]) / saved.WEIGHTS)
     return sources
