@@ -74,6 +74,12 @@ def hash_files(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+def inside(path: str | os.PathLike, folder: Path) -> str:
+    """A path as it is kept by a file of a folder that may be moved: relative to the folder if it lies in it."""
+    path = Path(path).absolute()
+    return path.relative_to(folder.absolute()).as_posix() if path.is_relative_to(folder.absolute()) else str(path)
+
+
 def read_json(path: str | os.PathLike, *, max_bytes: int = 100_000_000) -> Any:
     """Reads JSON.
 

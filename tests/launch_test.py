@@ -212,7 +212,7 @@ def test_the_stages_after_a_changed_one_that_was_deleted_are_refused_before_it_i
     assert run("--gin_param=kdas_fake_first.run.value=3") == 2
     error = capfd.readouterr().err
     assert f"{tmp_path / 'run' / 'kdas_fake_second'} holds a result of other settings" in error
-    assert "kdas_fake_first, which it reads, is now of other settings" in error
+    assert "kdas_fake_first, which it reads, has changed" in error
     assert len(calls(tmp_path)) == 2
 
 

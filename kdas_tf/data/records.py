@@ -63,8 +63,13 @@ def relabel(records: Sequence[Record]) -> tuple[list[int], list[int]]:
 
 
 def save(data: ReIDData, path: str | os.PathLike) -> None:
-    """Writes the index of a data set as JSON, atomically."""
-    files.write_json(path, dataclasses.asdict(data))
+    """Writes the index of a data set as JSON, atomically; a file in the workdir around it may be moved with it."""
+    content = dataclasses.asdict(data)
+    workdir = _workdir_of(path)
+    for split in ("train", "query", "gallery"):
+        content[split] = [{**each, "path": files.inside(each["path"], workdir)} for each in content[split]]
+    content["skipped"] = [(files.inside(file, workdir), reason) for file, reason in data.skipped]
+    files.write_json(path, content)
 
 
 def load(path: str | os.PathLike) -> ReIDData:
@@ -75,11 +80,15 @@ def load(path: str | os.PathLike) -> ReIDData:
     """
     try:
         content = files.read_json(path, max_bytes=MAX_INDEX_BYTES)
+        workdir = _workdir_of(path)
         splits = {
-            split: tuple(Record(str(each["path"]), index(each["identity"]), index(each["camera"])) for each in records)
+            split: tuple(
+                Record(os.path.join(workdir, each["path"]), index(each["identity"]), index(each["camera"]))
+                for each in records
+            )
             for split, records in ((split, content[split]) for split in ("train", "query", "gallery"))
         }
-        skipped = tuple((str(file), str(reason)) for file, reason in content["skipped"])
+        skipped = tuple((os.path.join(workdir, file), str(reason)) for file, reason in content["skipped"])
         return ReIDData(str(content["name"]), **splits, skipped=skipped)
     except DAMAGED_INDEX as error:
         raise UserError(
@@ -87,3 +96,9 @@ def load(path: str | os.PathLike) -> ReIDData:
             f"({type(error).__name__}: {error}). Delete the folder {Path(path).parent} and run the data stage again.",
             code="damaged",
         ) from error
+
+
+def _workdir_of(index_file: str | os.PathLike) -> Path:
+    """The folder around that of an index; runs of a table share an index through a link."""
+    folder = Path(index_file).absolute().parent
+    return (folder.resolve() if folder.is_symlink() else folder).parent

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdas_tf import files
+from kdas_tf.data.contents import Photographs
 from kdas_tf.errors import UserError
 from kdas_tf.stages.stage import Source, Stage
 
 FILE = "settings.json"
-FORMAT = 2
-"""Of `FILE`; 1 held bindings without defaults, and a hash over all that the command ran before."""
+FORMAT = 3
+"""Of `FILE`; 2 knew no photographs; 1 held bindings without defaults, and a hash over all that was run before."""
 
 Record = dict[str, Any]
-"""What `FILE` holds: `arguments`, `launcher` and `reads`, {name: text} each."""
+"""What `FILE` holds: `arguments`, `launcher` and `reads`, {name: text} each, and whether the stage is repeatable."""
 
 
 class Step(NamedTuple):
@@ -52,6 +53,7 @@ def records_of(steps: Sequence[Step], workdir: Path, launcher: Mapping[str, str]
             "format": FORMAT,
             "arguments": deciding,
             "launcher": {name: launcher[name] for name in stage.decided_by},
+            "repeatable": stage.repeatable,
             "reads": None if sources is None else {str(each): _identity(each, workdir, records) for each in sources},
         }
     return records
@@ -60,6 +62,8 @@ def records_of(steps: Sequence[Step], workdir: Path, launcher: Mapping[str, str]
 def _identity(source: Source, workdir: Path, records: Mapping[str, Record]) -> str:
     if isinstance(source, Path):
         return files.sha256(source) if source.is_file() else "no file"
+    if isinstance(source, Photographs):
+        return source.digest()
     record = records.get(source) or read(workdir / source)
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
@@ -93,6 +97,26 @@ def check_unchanged(folder: Path, record: Record) -> None:
         )
 
 
+def check_may_be_repeated(folder: Path, record: Record) -> None:
+    """Refuses to do a stage again, after a change, from whose result other stages of the workdir were made."""
+    before = read(folder)
+    changes = [] if before is None else _changes(before, record)
+    users = [path.name for path in sorted(folder.parent.iterdir()) if _stands_on(path, folder.name)] if changes else []
+    if users:
+        raise UserError(
+            f"{folder} holds a result of other settings: {'; '.join(changes)}. {', '.join(users)} in {folder.parent} "
+            "was made from it. Choose another --workdir, or delete those folders to do all of it again."
+        )
+
+
+def _stands_on(folder: Path, stage: str) -> bool:
+    """Whether a folder holds what was made from a stage's result, and is not simply made again."""
+    if not folder.is_dir() or _is_only_begun(folder):
+        return False
+    record = read(folder)
+    return record is not None and not record["repeatable"] and stage in (record["reads"] or {})
+
+
 def _is_only_begun(folder: Path) -> bool:
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}
 
@@ -111,7 +135,7 @@ def _changes(before: Record, now: Record) -> list[str]:
         if name not in old or name not in new:
             changes.append(f"it {'now reads' if name in new else 'no longer reads'} {name}")
         elif old[name] != new[name]:
-            changes.append(f"{name}, which it reads, is now of other settings")
+            changes.append(f"{name}, which it reads, has changed")
     return changes
 
 

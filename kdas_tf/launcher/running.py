@@ -90,12 +90,14 @@ def _is_done(step: Step, job: Job, record: guard.Record) -> bool:
     folder = step.stage.folder(job)
     if step.stage.grows or not (folder / step.stage.result).exists():
         return False
+    if not step.stage.stands(job, **step.arguments):
+        return False
     return not step.stage.repeatable or (record["reads"] is not None and guard.read(folder) == record)
 
 
 def _check_unchanged(step: Step, job: Job, record: guard.Record) -> None:
-    if not step.stage.repeatable:
-        guard.check_unchanged(step.stage.folder(job), record)
+    check = guard.check_may_be_repeated if step.stage.repeatable else guard.check_unchanged
+    check(step.stage.folder(job), record)
 
 
 def _begin(step: Step, job: Job, record: guard.Record) -> None:
@@ -103,7 +105,9 @@ def _begin(step: Step, job: Job, record: guard.Record) -> None:
     _check_unchanged(step, job, record)  # again: the lock may have been another process's before
     folder = step.stage.folder(job)
     try:
-        if step.stage.repeatable:  # a command that is stopped must not leave the result of another one
+        if (
+            step.stage.repeatable and not step.stage.grows
+        ):  # a command that is stopped must not leave the result of another one
             (folder / step.stage.result).unlink(missing_ok=True)
         guard.remember(folder, record)
     except OSError as error:

@@ -1,11 +1,13 @@
 """Stage 1: finds or renders the photographs, checks every one, and writes their index."""
 
+import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kdas_tf.data import market1501, records, verify
+from kdas_tf.data.contents import Photographs
 from kdas_tf.data.counts import describe
 from kdas_tf.data.embedded import synthetic
 from kdas_tf.data.embedded.synthetic import RenderedPeople
@@ -13,7 +15,7 @@ from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.settings import Job
 from kdas_tf.stages.reporting import progress_line
-from kdas_tf.stages.stage import stage
+from kdas_tf.stages.stage import Source, stage
 
 RESULT = "dataset.json"
 
@@ -37,7 +39,53 @@ def count_identities(
     return people.train_identities
 
 
-@stage("data", result=RESULT, plan=plan, identities=count_identities, decided_by=())
+def _photographs(
+    workdir: Path, *, data_dir: str | None, reader: Callable[..., ReIDData], **_: Any
+) -> Photographs | None:
+    """What the stage reads; None where it renders."""
+    if data_dir is None:
+        return None
+    root = Path(data_dir).absolute()
+    return Photographs(
+        root,
+        lambda: read(reader, root, extract=False),
+        workdir / "data",
+        listed_only="extract" in inspect.signature(reader).parameters,
+        progress=progress_line("data: reading photographs"),
+    )
+
+
+def judged_photographs(workdir: Path) -> Photographs | None:
+    """Queries and gallery of the index, which may be replaced behind it; None where there is no index."""
+    folder = workdir / "data"
+    if not (folder / RESULT).exists():
+        return None
+    return Photographs(folder, lambda: dataclasses.replace(load(workdir), train=()), workdir / "evaluate")
+
+
+def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
+    """The photographs, told by their content."""
+    photographs = _photographs(workdir, **arguments)
+    return () if photographs is None else (photographs,)
+
+
+def stands(job: Job, **arguments: Any) -> bool:
+    """Whether the photographs of the index lie where they did."""
+    photographs = _photographs(job.workdir, **arguments)
+    return photographs is None or photographs.are_where_they_were()
+
+
+@stage(
+    "data",
+    result=RESULT,
+    plan=plan,
+    identities=count_identities,
+    reads=reads,
+    repeatable=True,
+    stands=stands,
+    may_change=lambda arguments: ("data_dir",),
+    decided_by=(),
+)
 def run(
     job: Job,
     *,
@@ -70,6 +118,9 @@ def run(
     name = root.name if data_dir is not None else "embedded people"
     data = ReIDData(name, tuple(kept), data.query, data.gallery, (*data.skipped, *skipped))
     print(describe(data), flush=True)
+    photographs = _photographs(job.workdir, data_dir=data_dir, reader=reader)
+    if photographs is not None:
+        photographs.keep()
     records.save(data, folder / RESULT)
 
 

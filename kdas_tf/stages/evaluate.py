@@ -17,12 +17,13 @@ from kdas_tf.evaluation.ranking import RankingResult, Rules
 from kdas_tf.evaluation.rerank import RerankedDistances, Reranking
 from kdas_tf.evaluation.verification import Verification, VerificationSettings
 from kdas_tf.settings import Job
+from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import loading
 from kdas_tf.stages.judging import as_numbers, as_score
 from kdas_tf.stages.loading import EmbeddedData
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.showing import Outcome, show
-from kdas_tf.stages.stage import stage
+from kdas_tf.stages.stage import Source, stage
 
 RESULT = "results.json"
 
@@ -60,11 +61,12 @@ def plan(job: Job, identities: int | None, **arguments: Any) -> list[str]:
     return [f"judges the network in {network} on {arguments['data_dir'] or job.workdir / 'data'}{again}"]
 
 
-def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[str] | None:
+def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source] | None:
     """The run's data and the stage whose network is judged; None if anything is from elsewhere."""
     if any(arguments[name] is not None for name in ("model", "embeddings", "data_dir")):
         return None
-    return "data", loading.own_network(workdir)
+    own: tuple[Source, ...] = ("data", loading.own_network(workdir))
+    return (*own, photographs) if (photographs := data_stage.judged_photographs(workdir)) else own
 
 
 @stage("evaluate", result=RESULT, check=check, plan=plan, reads=reads, repeatable=True, decided_by=("precision",))

@@ -73,6 +73,7 @@ def check(
     plan=plan,
     reads=lambda workdir, arguments: None,  # a run exports as often as it is told to; the stage looks what is there
     repeatable=True,
+    grows=True,
     decided_by=(),
 )
 def run(
@@ -159,9 +160,12 @@ def _run_of(folder: Path) -> Path:
 def _is_there(root: Path, wanted: Mapping[str, Any], version: int | None) -> bool:
     last = _read(root / RESULT)
     same = all(last.get(key) == value for key, value in wanted.items()) and version in (None, last.get("version"))
-    there = same and Path(last["path"]).is_dir() and files.hash_files(last["path"]) == last["sha256"]
+    if not same:
+        return False
+    folder = root / last["name"] / str(last["version"])  # the workdir may have been moved
+    there = folder.is_dir() and files.hash_files(folder) == last["sha256"]
     if there:
-        print(f"export: done before, {last['path']}", flush=True)
+        print(f"export: done before, {folder}", flush=True)
     return there
 
 

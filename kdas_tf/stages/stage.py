@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from kdas_tf.data.contents import Photographs
 from kdas_tf.settings import Job
 
-Source = str | Path
-"""What a stage reads: the name of a stage of the same workdir, or a file from elsewhere."""
+Source = str | Path | Photographs
+"""What a stage reads: the name of a stage of the same workdir, or a file or photographs from elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +29,9 @@ class Stage:
         machines: "together" if all machines of a job run the stage, "first" if the first one does it for all, "one"
             if a job of several machines cannot have it.
         trains_cells: whether it trains a network of cells, which wants its threads divided in another way.
-        repeatable: whether it may be done again with other arguments; otherwise a result of other arguments is kept
-            and the command refused.
+        repeatable: whether it may be done again with other arguments, as long as no other stage has read its result;
+            otherwise a result of other arguments is kept and the command refused.
+        stands: whether a result of the same arguments can still be used: `stands(job, **arguments)`.
         grows: whether it looks for itself what is left to do, and is never skipped.
         may_change: which arguments, `name` or `name.field`, decide what is shown, kept or still to be done, not what
             comes out: `may_change(arguments)`.
@@ -46,6 +48,7 @@ class Stage:
     machines: Literal["together", "first", "one"] = "first"
     trains_cells: bool = False
     repeatable: bool = False
+    stands: Callable[..., bool] = lambda job, **arguments: True
     grows: bool = False
     may_change: Callable[[Mapping[str, Any]], Collection[str]] = lambda arguments: ()
     decided_by: Collection[str] = ("seed", "precision", "deterministic")

@@ -69,7 +69,7 @@ def test_other_settings_are_refused_saying_what_changed_and_what_to_do(folder, t
 def test_an_earlier_stage_of_other_settings_is_refused_wherever_it_stands(folder):
     other = records(folder.parent, stage("data"), size="6")["data"]
     remember(folder.parent / "data", other)
-    with pytest.raises(UserError, match="data, which it reads, is now of other settings"):
+    with pytest.raises(UserError, match="data, which it reads, has changed"):
         check_unchanged(folder, search(folder, epochs="200"))
 
 
@@ -88,9 +88,10 @@ def test_what_may_change_and_what_the_stage_does_not_depend_on_is_not_recorded(t
     free = stage("search", may_change=lambda arguments: ("shown", "monitoring"), decided_by=("seed",))
     texts = {"monitoring": "@M", "monitoring.every": "3", "shown": "1", "shown_too": "2"}
     assert records(tmp_path, free, **texts)["search"] == {
-        "format": 2,
+        "format": 3,
         "arguments": {"shown_too": "2"},
         "launcher": {"seed": "0"},
+        "repeatable": False,
         "reads": {},
     }
 
