@@ -11,18 +11,18 @@ from kdas_tf import files
 from kdas_tf.evaluation.printing import HEADER, NOTHING, millions, printable
 
 NUMBERS = ("mAP", "rank1", "rank5", "rank10", "parameters")
-"""What a run is compared by, in the order of `kdas_tf.evaluation.printing.HEADER`."""
+"""The numbers of a run that a table shows, in the order of `kdas_tf.evaluation.printing.HEADER`."""
 
 Numbers = Mapping[str, float]
-"""Some or all of `NUMBERS`: the first four in percent, then the number of trainable parameters."""
+"""Values of some or all of `NUMBERS`: four percentages, and the number of trainable parameters."""
 
 
 class Line(NamedTuple):
     """A row of a table.
 
     Attributes:
-        name: a short one, for programs.
-        title: for people.
+        name: short name, for programs.
+        title: name for people.
         runs: numbers of each run; none if there was no run yet.
         published: numbers of each published run.
     """
@@ -42,7 +42,7 @@ class Table(NamedTuple):
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (n - 1); None where there are too few values for it."""
+    """Mean and sample standard deviation (n - 1); None where the values are too few."""
     mean = statistics.fmean(values) if values else None
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
@@ -50,7 +50,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None
 def markdown(tables: Sequence[Table]) -> str:
     """Writes tables as Markdown, padded so that it reads well as plain text too.
 
-    "71.9 ± 0.4" is a mean and its spread; a dash stands for what is not known, such as the spread of a single run.
+    "71.9 ± 0.4" is a mean and its spread. A dash stands for an unknown number, such as the spread of a single run.
     """
     return "\n\n".join(_markdown_table(table) for table in tables) + "\n"
 
@@ -88,12 +88,12 @@ def _cells(runs: Sequence[Numbers]) -> Iterator[str]:
 
 
 def known(runs: Sequence[Numbers], name: str) -> list[float]:
-    """The finite values that runs have of a number."""
+    """The finite values of a number in the runs that have it."""
     return [run[name] for run in runs if name in run and math.isfinite(run[name])]
 
 
 def write_csv(path: str | os.PathLike, tables: Sequence[Table]) -> None:
-    """Writes one line for each row, atomically; what is not known is left empty.
+    """Writes one line for each row, atomically; an unknown number is an empty field.
 
     Percentages have two digits after the point; parameters are their number.
     """
