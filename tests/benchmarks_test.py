@@ -100,9 +100,10 @@ def test_the_seconds_of_a_search_are_read_from_what_the_launcher_prints():
     lines = (
         "teacher: first step 8.1 s after the start of the stage",
         "search: first step 11.3 s after the start of the stage",
-        "search: epoch 1/3  total 4.940  entropy_normal 1.944  12.8 s  time left 0:13",
-        "search: epoch 2/3  total 4.8  2.0 s  time left 0:02",
-        "search: epoch 3/3  total 4.7  3.0 s  time left 0:00",
+        "search: epoch 1/4  total 4.940  entropy_normal 1.944  12.8 s  time left 0:13",
+        "search: epoch 2/4  total 4.8  2.0 s  time left 0:02",
+        "search: epoch 3/4  total 4.7  3.0 s  time left 0:02",
+        "search: epoch 4/4  total 4.6  drop 9.0 %  9.0 s  time left 0:00",
     )
     in_turn = importlib.import_module("benchmarks.steps.in_turn")
     found = in_turn.numbers([(float(second), line) for second, line in enumerate(lines)])

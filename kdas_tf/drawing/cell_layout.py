@@ -1,4 +1,4 @@
-"""Where the nodes, arrows and labels of a cell's picture go, so that they keep clear of one another."""
+"""Places of the nodes, arrows and labels in a cell's picture, so that none covers another."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,11 +29,11 @@ class _Choices(NamedTuple):
 
 
 def lay_out(edges: Sequence[tuple[int, int]], labelled: int) -> tuple[np.ndarray, list[tuple[float, np.ndarray]]]:
-    """Places the nodes and bends the arrows so that arrows and labels keep clear of one another.
+    """Places the nodes and bends the arrows so that arrows and labels do not cover each other.
 
-    Tries a few zigzags; in each, the arrows choose in turn the bend and the place of the label that collide least with
-    the others. Edges are (source, target) of every arrow, with nodes numbered as the columns are; the first `labelled`
-    ones have a label. Returns the nodes' places `[7, 2]`, and each arrow's bend and label place.
+    Tries a few zigzags. In each, the arrows take turns: an arrow chooses the bend and the place of its label that
+    collide least with the other arrows. Edges are (source, target) of each arrow, with nodes numbered as in `COLUMNS`;
+    the first `labelled` arrows have a label. Returns the nodes' places `[7, 2]`, and each arrow's bend and label place.
     """
     best: tuple[float, np.ndarray, list[tuple[float, np.ndarray]]] = (np.inf, np.empty(0), [])
     for heights in _ZIGZAGS:
@@ -75,7 +75,7 @@ def _choices(places: np.ndarray, source: int, target: int, labelled: bool) -> _C
 
 
 def _collisions(choice: _Choices, lines: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What each way to draw an arrow costs beside the other arrows' lines and labels, `[B, L]`.
+    """Costs `[B, L]` of the ways to draw an arrow, by their collisions with the other arrows.
 
     A label on a label costs most, a label on a line less, a line near a line little.
     """

@@ -4,6 +4,7 @@ Each array is a file `NAME-DIGEST.npy`, whose digest is that of all that the emb
 says what this was and what the array's file must contain.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -37,11 +38,12 @@ def read(folder: Path, name: str, made_from: Mapping[str, str]) -> npt.NDArray[n
         if not isinstance(content, dict) or content.get("sha256") != files.sha256(file):
             raise ValueError("its content is not what was written")
         features = np.load(file, mmap_mode="r", allow_pickle=False)
-        os.utime(note)  # so that it counts as used
-        return features
     except (OSError, ValueError) as error:
         logging.warning("%s is damaged (%s); it is made anew.", file, error)
         return None
+    with contextlib.suppress(OSError):  # such as a read-only folder, in which nothing is deleted either
+        os.utime(note)  # counts as used
+    return features
 
 
 def keep(folder: Path, name: str, made_from: Mapping[str, str], features: npt.NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""Several runs of several networks as tables: mean and spread over seeds beside published numbers."""
+"""Several runs of several networks as tables: mean and spread over seeds, and differences of runs with one seed."""
 
 import csv
 import math
@@ -11,46 +11,111 @@ from kdas_tf import files
 from kdas_tf.evaluation.printing import HEADER, NOTHING, millions, printable
 
 NUMBERS = ("mAP", "rank1", "rank5", "rank10", "parameters")
-"""What a run is compared by, in the order of `kdas_tf.evaluation.printing.HEADER`."""
+"""The numbers of a run that a table shows, in the order of `kdas_tf.evaluation.printing.HEADER`."""
 
 Numbers = Mapping[str, float]
-"""Some or all of `NUMBERS`: the first four in percent, then the number of trainable parameters."""
+"""Values of some or all of `NUMBERS`: four percentages, and the number of trainable parameters."""
 
 
 class Line(NamedTuple):
     """A row of a table.
 
     Attributes:
-        name: a short one, for programs.
-        title: for people.
+        name: short name, for programs.
+        title: name for people.
         runs: numbers of each run; none if there was no run yet.
         published: numbers of each published run.
+        seeds: the seed of each run, by which rows are compared in pairs of runs.
     """
 
     name: str
     title: str
     runs: Sequence[Numbers] = ()
     published: Sequence[Numbers] = ()
+    seeds: Sequence[int | None] = ()
 
 
 class Table(NamedTuple):
-    """Rows below one title, and notes on them."""
+    """Rows below one title, and notes on them.
+
+    Attributes:
+        title: of the table.
+        lines: its rows.
+        notes: sentences below it.
+        compared: name of the row that each other row is compared with, in pairs of runs with one seed.
+    """
 
     title: str
     lines: Sequence[Line]
     notes: Sequence[str] = ()
+    compared: str | None = None
+
+
+class Difference(NamedTuple):
+    """How far two rows are apart, from pairs of runs with one seed.
+
+    Attributes:
+        row: name of the row that is compared.
+        other: name of the row that it is compared with.
+        number: which of `NUMBERS`, in percent.
+        pairs: number of seeds that both rows have.
+        mean: of row - other.
+        low: lower end of the 95 % confidence interval of the mean (Student's t); None of a single pair.
+        high: its upper end.
+    """
+
+    row: str
+    other: str
+    number: str
+    pairs: int
+    mean: float
+    low: float | None
+    high: float | None
+
+    @property
+    def verdict(self) -> str:
+        """Says "higher" or "lower" only where the interval leaves out zero."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return "not told apart"
+        return "higher" if self.low > 0 else "lower"
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (n - 1); None where there are too few values for it."""
+    """Mean and sample standard deviation (n - 1); None where the values are too few."""
     mean = statistics.fmean(values) if values else None
     return mean, statistics.stdev(values) if len(values) > 1 else None
+
+
+def differences(table: Table) -> list[Difference]:
+    """Compares the row `table.compared` with each other row that shares a seed with it: mAP and rank-1."""
+    first = next((line for line in table.lines if line.name == table.compared), None)
+    if first is None:
+        return []
+    found = (_difference(first, line, name) for line in table.lines if line is not first for name in ("mAP", "rank1"))
+    return [difference for difference in found if difference is not None]
+
+
+def _difference(line: Line, other: Line, number: str) -> Difference | None:
+    from scipy import stats  # takes a second to import
+
+    ours, theirs = (
+        {seed: run[number] for seed, run in zip(each.seeds, each.runs, strict=True) if known([run], number)}
+        for each in (line, other)
+    )
+    values = [ours[seed] - theirs[seed] for seed in ours if seed is not None and seed in theirs]
+    mean, spread = mean_and_spread(values)
+    if mean is None:
+        return None
+    if spread is None:
+        return Difference(line.name, other.name, number, 1, mean, None, None)
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
+    return Difference(line.name, other.name, number, len(values), mean, mean - half, mean + half)
 
 
 def markdown(tables: Sequence[Table]) -> str:
     """Writes tables as Markdown, padded so that it reads well as plain text too.
 
-    "71.9 ± 0.4" is a mean and its spread; a dash stands for what is not known, such as the spread of a single run.
+    "71.9 ± 0.4" is a mean and its spread. A dash stands for an unknown number, such as the spread of a single run.
     """
     return "\n\n".join(_markdown_table(table) for table in tables) + "\n"
 
@@ -68,7 +133,19 @@ def _markdown_table(table: Table) -> str:
     lines = [f"## {table.title}", "", _join(header, widths)]
     lines.append("|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""]))
     lines += [_join(row, widths) for row in rows]
-    return "\n".join(lines + [line for note in table.notes for line in ("", printable(note))])
+    return "\n".join([*lines, *(line for note in [*table.notes, *_said(table)] for line in ("", printable(note)))])
+
+
+def _said(table: Table) -> Iterator[str]:
+    """What the comparison of the rows says, a sentence for each."""
+    titles = {line.name: line.title for line in table.lines}
+    for each in differences(table):
+        number, many = HEADER[NUMBERS.index(each.number)], f"{each.pairs} seed{'s' if each.pairs > 1 else ''}"
+        between = "" if each.low is None else f", 95 % interval {each.low:+.1f} to {each.high:+.1f}"
+        yield (
+            f"{number}, {titles[each.row]} less {titles[each.other]}, in pairs of {many}: {each.mean:+.1f}{between}: "
+            f"{each.verdict}."
+        )
 
 
 def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -88,12 +165,12 @@ def _cells(runs: Sequence[Numbers]) -> Iterator[str]:
 
 
 def known(runs: Sequence[Numbers], name: str) -> list[float]:
-    """The finite values that runs have of a number."""
+    """The finite values of a number in the runs that have it."""
     return [run[name] for run in runs if name in run and math.isfinite(run[name])]
 
 
 def write_csv(path: str | os.PathLike, tables: Sequence[Table]) -> None:
-    """Writes one line for each row, atomically; what is not known is left empty.
+    """Writes one line for each row, atomically; an unknown number is an empty field.
 
     Percentages have two digits after the point; parameters are their number.
     """

@@ -1,4 +1,4 @@
-"""Which gallery images each query must find, and which are left out of its gallery, by the rules of Market-1501."""
+"""Which gallery images match a query, and which the rules of Market-1501 remove from its gallery."""
 
 from typing import NamedTuple
 
@@ -9,16 +9,16 @@ from kdas_tf.errors import UserError
 from kdas_tf.evaluation.embeddings import Embeddings
 
 JUNK = -1
-"""Identity of gallery images that are left out (Market-1501). Distractors, its identity 0, need no rule of their own:
-no query shows them, so they match nobody."""
+"""Identity of junk (Market-1501): gallery images that no query is compared with. Distractors, identity 0, need no rule:
+no query shows them, so they match no query."""
 
 
 class Matches(NamedTuple):
-    """The gallery images of one query's person, as ascending positions in the gallery.
+    """The gallery images of the person that a query shows, as ascending positions in the gallery.
 
     Attributes:
-        wanted: those from other cameras, which the query must find.
-        removed: those from the query's own camera, which are left out of its gallery.
+        wanted: images from other cameras, the matches.
+        removed: images from the query's own camera, which the rules remove from its gallery.
     """
 
     wanted: npt.NDArray[np.intp]
@@ -26,7 +26,7 @@ class Matches(NamedTuple):
 
 
 class Matching:
-    """Finds `Matches` by lists of the gallery's identities, instead of comparing with the whole gallery.
+    """Finds the `Matches` of each query in the sorted identities of the gallery.
 
     Args:
         query: identities from 0 on.
@@ -64,17 +64,17 @@ class Matching:
 
     @property
     def negatives(self) -> int:
-        """Number of pairs of a query and a gallery image of somebody else, distractors included and junk not."""
+        """Number of pairs of a query and an image of another person; distractors count, junk does not."""
         kept = len(self._gallery) - len(self.junk)
         return kept * len(self._query) - int((self._last - self._first).sum())
 
     def groups(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Positions of the gallery ordered by identity, without junk, and where each identity begins in them."""
+        """Gallery positions ordered by identity, without junk, and the index in them at which each identity begins."""
         order, identities = self._order[len(self.junk) :], self._sorted[len(self.junk) :]
         return order, np.flatnonzero(np.diff(identities, prepend=JUNK))
 
     def _why_none(self) -> str:
-        """The one line for a user none of whose queries has a match."""
+        """The message when no query has a match."""
         shown = int((self._last > self._first).sum())
         count = len(self._query)
         if shown:

@@ -1,4 +1,4 @@
-"""What all stages print alike."""
+"""The progress line that all stages print."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def progress_line(title: str) -> Callable[[int, int | None], None]:
-    """Makes a callback (done, total) that tells people how far something is and how long it will take.
+    """Makes a callback (done, total) that prints how many of the things are done, and how long the rest will take.
 
     On a terminal one line is rewritten; elsewhere a line is printed every ten seconds.
     """

@@ -31,6 +31,7 @@ RESULT = "table.json"
 
 _NOTES = (
     "Mean ± sample standard deviation over the seeds; mAP and ranks in percent, of the network after its last epoch.",
+    "A row is called higher or lower only where the 95 % confidence interval of the paired differences leaves out 0.",
     "The paper's numbers are on Market-1501 (Table 1; the teacher's are in Table 2).",
 )
 
@@ -194,18 +195,24 @@ def write(known: Mapping[str, AblationRow], chosen: Run) -> str:
     lines: dict[bool, list[Line]] = {False: [], True: []}  # of the trainings, which are the second table's: True
     for row in known.values():
         numbers = [run.numbers for run in runs[row.name]]
-        lines[row.kind == "training"].append(Line(row.name, row.title, numbers, ablation_rows.published(row.name)))
+        seeds = [run.seed for run in runs[row.name]]
+        line = Line(row.name, row.title, numbers, ablation_rows.published(row.name), seeds)
+        lines[row.kind == "training"].append(line)
     drawn = [f"{run.drawn} (seed {run.seed})" for run in runs[ablation_rows.RANDOM]]
     draws = [f"Random genotypes drawn until one had about the wanted size: {', '.join(drawn)}."] if drawn else []
     only = f"All train the genotype of {chosen.row.title!r}, seed {chosen.seed}."
     tables = [
-        Table("The objective of the search", lines[False], [*_NOTES, *draws]),
-        Table("The objective of the training", lines[True], [only]),
+        Table("The objective of the search", lines[False], [*_NOTES, *draws], chosen.row.name),
+        Table("The objective of the training", lines[True], [only], ablation_rows.TRAINED + chosen.row.name),
     ]
     folder, text = chosen.table / "table", comparison.markdown(tables)
     with files.replacing(folder / "table.md") as partial:
         partial.write_text(text, encoding="utf-8")
     comparison.write_csv(folder / "table.csv", tables)
     pictures.save(comparison_plot.plot(tables), folder / "table.png")
-    files.write_json(folder / RESULT, {"runs": [run.as_json(name) for name, done in runs.items() for run in done]})
+    compared = [
+        each._asdict() | {"verdict": each.verdict} for table in tables for each in comparison.differences(table)
+    ]
+    done = [run.as_json(name) for name, finished in runs.items() for run in finished]
+    files.write_json(folder / RESULT, {"runs": done, "differences": compared})
     return text

@@ -42,6 +42,17 @@ def test_those_that_were_used_last_stay(folder):
     assert len(list(folder.iterdir())) == 2 * 2 * cache.KEPT
 
 
+def test_embeddings_in_a_folder_that_cannot_be_changed_are_read(folder, monkeypatch, caplog):
+    cache.keep(folder, "query", MADE_FROM, FEATURES)
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")  # of files that belong to another user
+
+    monkeypatch.setattr(os, "utime", refuse)
+    np.testing.assert_array_equal(cache.read(folder, "query", MADE_FROM), FEATURES)
+    assert not caplog.records
+
+
 def cut(file):
     file.write_bytes(file.read_bytes()[:-4])
 

@@ -33,6 +33,35 @@ def test_the_spread_is_the_sample_standard_deviation():
     assert comparison.mean_and_spread([]) == (None, None)
 
 
+def runs_of(name, seeds, values):
+    return Line(name, name.title(), [numbers(value, 50.0) for value in values], (), seeds)
+
+
+def test_rows_are_compared_in_pairs_of_runs_with_one_seed():
+    lines = [runs_of("ours", [0, 1, 2, 4], [12.0, 15.0, 18.0, 99.0]), runs_of("theirs", [2, 1, 0, 3], [14, 13, 11, 0])]
+    found, rank1 = comparison.differences(Table("T", lines, compared="ours"))
+    # Differences 1, 2, 4: mean 7/3, variance 7/3; t(0.975; 2 degrees of freedom) = 4.3027 in printed tables.
+    half = 4.3027 * math.sqrt(7 / 3) / math.sqrt(3)
+    assert (found.pairs, found.mean) == (3, pytest.approx(7 / 3))
+    assert (found.low, found.high) == (pytest.approx(7 / 3 - half, abs=1e-4), pytest.approx(7 / 3 + half, abs=1e-4))
+    assert found.verdict == "not told apart"
+    assert (rank1.mean, rank1.verdict) == (0.0, "not told apart")
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [((13.0, 13.1, 13.2), "higher"), ((9.0, 9.1, 9.2), "lower"), ((13.0,), "not told apart")],
+)
+def test_a_row_is_higher_or_lower_only_where_the_interval_leaves_out_zero(values, verdict):
+    seeds = list(range(len(values)))
+    lines = [runs_of("ours", seeds, values), runs_of("theirs", seeds, [11.0] * len(values)), runs_of("none", [], [])]
+    found = comparison.differences(Table("T", lines, compared="ours"))
+    assert [(each.other, each.verdict) for each in found] == [("theirs", verdict), ("theirs", "not told apart")]
+    text = comparison.markdown([Table("T", lines, ["A note."], "ours")])
+    assert f"mAP, Ours less Theirs, in pairs of {len(values)} seed" in text and f": {verdict}." in text
+    assert not comparison.differences(Table("T", lines)) and "less" not in comparison.markdown([Table("T", lines)])
+
+
 def table_cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
 

@@ -295,6 +295,7 @@ def test_networks_that_cannot_be_are_refused_with_the_reason(kind, bad, message)
         kind(num_identities=5, **genotype, **{**SMALL, **bad})
 
 
+@pytest.mark.slow
 def test_a_rematerialized_supernet_has_the_loss_gradients_and_statistics_of_one_that_keeps_its_maps():
     images = keras.random.uniform((6, 32, 16, 3), maxval=255.0, seed=1)
     losses, results = [], []

@@ -112,6 +112,7 @@ def test_a_network_is_judged_and_everything_to_look_at_is_left(trained, capsys):
 SMALL = Judgement(reranking=Reranking(k1=3, k2=2))
 
 
+@pytest.mark.slow
 def test_the_same_photographs_are_embedded_again_only_by_another_network_or_in_another_way(
     trained, tmp_path, monkeypatch
 ):

@@ -75,6 +75,7 @@ def test_a_genotype_that_cannot_be_read_is_refused_and_nothing_is_written(tmp_pa
     assert not (tmp_path / "summary" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_table_is_counted_again_after_a_search(tmp_path, no_bindings, capsys):
     def count():
         gin.clear_config()

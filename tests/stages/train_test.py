@@ -56,6 +56,7 @@ def test_a_student_that_is_stopped_and_continued_equals_one_that_never_was(tmp_p
     assert {"mAP", "rank1", "total"} <= set(json.loads(logs[0].splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_last_and_best_are_kept_with_their_numbers(tmp_path, data):
     content = run(tmp_path, data, epochs=1)
     assert content["results"] == {name: value for name, value in content["best"].items() if name != "epoch"}

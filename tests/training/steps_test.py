@@ -106,6 +106,7 @@ def test_two_and_four_devices_give_the_weights_and_alphas_of_one(float64, two_de
             np.testing.assert_allclose(values, history[name], rtol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_drop_from_supernet_to_derived_network_is_the_same_on_two_devices(two_devices):
     batches, alphas = [batch(0), batch(1)], discrete_alphas(random_genotype(0))
     found = []

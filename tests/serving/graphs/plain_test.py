@@ -29,7 +29,7 @@ def operations(function):
     return collections.Counter(node.op for node in nodes)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "ResNet-50")) for n in NETWORKS])
 def test_a_plain_network_gives_the_same_embeddings_without_normalisations(name):
     network = NETWORKS[name]()
     function = tf.function(plain_network(network), autograph=False)
