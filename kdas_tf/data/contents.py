@@ -24,8 +24,8 @@ class Photographs:
     Args:
         root: the folder; it may be moved without a change.
         read: reads it, without a change in it.
-        kept: a stage's folder, which may hold `FILE` of the same photographs: files of the same size and time are not read
-            again.
+        kept: a stage's folder, which may hold `FILE` of the same photographs; what has the same size and time is then
+            not read again.
         listed_only: whether who is in which split is all that counts, for a reader that makes the files itself.
         progress: told of every file that is read.
     """
