@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
 from kdas_tf import formats
 from kdas_tf.errors import UserError
@@ -58,21 +56,14 @@ def _read(image: Image, position: int, max_bytes: int) -> tuple[str, bytes]:
 
 
 def _check(name: str, content: bytes, max_pixels: int, max_bytes: int) -> None:
-    if not content:
-        raise UserError(f"Expected a JPEG or PNG file, but {name} is empty.")
     if len(content) > max_bytes:
         raise UserError(f"Expected files of at most {max_bytes:,} bytes, but {name} is larger. Make it smaller.")
-    try:  # their constructors read the header alone
-        opened = (PngImageFile if content.startswith(formats.PNG) else JpegImageFile)(io.BytesIO(content))
-    except (SyntaxError, OSError, ValueError) as error:
-        raise UserError(
-            f"Expected a JPEG or PNG file, but {name} is something else or damaged. Convert it to one."
-        ) from error
-    if not 0 < opened.height * opened.width <= max_pixels:
-        raise UserError(
-            f"Expected images of 1 to {max_pixels:,} pixels, but {name} has {opened.width} x {opened.height}. Resize "
-            "it: people are told apart in crops of a few hundred pixels."
-        )
+    try:
+        kind = formats.check(content, max_pixels=max_pixels).kind
+        if kind not in formats.SERVED:
+            raise formats.Unreadable(f"a {kind}, and servers take JPEG and PNG; convert it to one")
+    except formats.Unreadable as error:
+        raise UserError(f"{name} cannot be sent: {error}.") from error
 
 
 def _encode(pixels: npt.NDArray, position: int) -> bytes:

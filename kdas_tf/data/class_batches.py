@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from kdas_tf.data.classes import ClassData
+from kdas_tf.data.decoding import decode_pixels
 from kdas_tf.data.pipeline import WHOLE, BatchShard
 from kdas_tf.data.sampler import steps_per_epoch
-from kdas_tf.data.transforms import check_image_size, decode_pixels, resize_antialiased
+from kdas_tf.data.transforms import check_image_size, resize_antialiased
 from kdas_tf.errors import UserError
 
 # Separates these random numbers from those of the splits, the samplers and the other augmentation.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kdas_tf.data.decoding import decode_pixels
 from kdas_tf.errors import UserError
 from kdas_tf.formats import IMAGENET_MEAN
 
@@ -19,16 +20,8 @@ ERASING_ASPECT = (0.3, 1 / 0.3)
 _ERASING_TRIES = 16
 
 
-def decode_pixels(content: tf.Tensor) -> tf.Tensor:
-    """Decodes a file to uint8 `[height, width, 3]`; grey images become RGB, an alpha channel is dropped."""
-    image = tf.io.decode_image(content, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
-
-
 def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """Decodes a JPEG, PNG, BMP or (the first frame of a) GIF image and resizes it, bilinear with antialiasing.
-
-    Grey images become RGB; an alpha channel is dropped.
+    """Decodes an image with `decoding.decode_pixels` and resizes it, bilinear with antialiasing.
 
     Args:
         content: the bytes of the file, a string of shape `[]`.
@@ -37,7 +30,13 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     Returns:
         Float32 `[height, width, 3]`, 0..255.
     """
-    size, image = check_image_size(image_size), decode_pixels(content)
+    size = check_image_size(image_size)
+    return resized(decode_pixels(content), size)
+
+
+def resized(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """Resizes uint8 `[any height, any width, 3]` to float32 `[height, width, 3]`, 0..255; the end of `decode`."""
+    size = check_image_size(image_size)
     # Antialiasing changes nothing where an image does not shrink, and takes longer than decoding.
     return tf.cond(
         tf.reduce_any(tf.shape(image)[:2] > size),

@@ -1,22 +1,21 @@
-"""Leaves out what cannot be trained on: damaged images, and people of whom there is only one image."""
+"""Leaves out what cannot be trained on: images that are not read, and people of whom there is only one image."""
 
 import collections
 import concurrent.futures
 import dataclasses
 import os
+import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
+from kdas_tf.data import decoding
 from kdas_tf.data.records import Progress, Record, ReIDData
 from kdas_tf.errors import UserError
-from kdas_tf.formats import MAX_PIXELS
+from kdas_tf.formats import MAX_BYTES, Unreadable
 
 SINGLE_IMAGE = "single image: its identity has no other one to form a pair with"
 
-# What transforms.decode reads, too. Pillow and TensorFlow reject the same truncated JPEGs (measured).
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 # A pool keeps an object for each path that waits; ImageNet has more than a million.
 _WAITING = 4096
 
@@ -24,7 +23,8 @@ _WAITING = 4096
 def damages_of(paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:
     """Opens and decodes every image; returns {path: what is wrong with it} of the damaged ones."""
     damages: dict[str, str] = {}
-    with concurrent.futures.ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(2 * (os.cpu_count() or 1))
+    try:
         for first in range(0, len(paths), _WAITING):
             part = paths[first : first + _WAITING]
             for done, (path, damage) in enumerate(zip(part, pool.map(_damage, part), strict=True), start=first + 1):
@@ -32,6 +32,8 @@ def damages_of(paths: Sequence[str], progress: Progress | None = None) -> dict[s
                     damages[path] = damage
                 if progress:
                     progress(done, len(paths))
+    finally:  # a signal to stop waits for the images at hand, not for all that are in the queue
+        pool.shutdown(cancel_futures=True)
     return damages
 
 
@@ -83,18 +85,14 @@ def keep_trainable(records: Sequence[Record]) -> tuple[tuple[Record, ...], tuple
 
 def _damage(path: str) -> str | None:
     try:
-        if os.path.getsize(path) == 0:
-            return "an empty file"
-        with Image.open(path, formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                return f"{width} x {height} pixels are more than {MAX_PIXELS:,}"
-            image.load()
-    except UnidentifiedImageError:
-        return "not an image in one of the formats " + ", ".join(_FORMATS)
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+            return "not a file"
+        if state.st_size > MAX_BYTES:
+            return f"{state.st_size:,} bytes are more than {MAX_BYTES:,}"
+        decoding.pixels(Path(path).read_bytes())
     except OSError as error:
         return error.strerror or str(error)
-    # Pillow's decoders raise many kinds (SyntaxError, ValueError, zlib.error, struct.error).
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+    except Unreadable as error:
+        return str(error)
     return None

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from kdas_tf.data import decoding
 from kdas_tf.drawing.pictures import DOTS_PER_INCH
+from kdas_tf.formats import Unreadable
 
 THUMBNAIL = (72, 144)
 """Largest width and height of a photograph in a ranked list, in pixels."""
@@ -134,16 +137,15 @@ def ranked_list(queries: Sequence[RankedQuery], title: str) -> Figure:
 def thumbnail(
     photograph: str | os.PathLike[str], size: tuple[int, int] = THUMBNAIL, *, enlarge: float = 2.0
 ) -> Image.Image:
-    """Reads a photograph and makes it fit into (width, height) pixels, enlarged at most `enlarge` times.
+    """Reads a photograph as networks do and makes it fit into (width, height) pixels, at most `enlarge` times larger.
 
     A photograph that cannot be read is shown as grey, with a logged warning: pictures come last in an evaluation, and
     must not end it.
     """
     try:
-        with Image.open(photograph) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        logging.warning("A photograph cannot be shown: %s", error)
+        image = Image.fromarray(decoding.pixels(Path(photograph).read_bytes()))
+    except (OSError, ValueError, Unreadable) as error:
+        logging.warning("The photograph %s cannot be shown: %s", photograph, error)
         image = Image.new("RGB", size, _NO_PICTURE)
     scale = min(size[0] / image.width, size[1] / image.height, enlarge)
     fitted = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))

@@ -1,6 +1,5 @@
 """Compares an exported model with the network that it was made from."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,11 +7,10 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 import tensorflow as tf
 
 from kdas_tf import formats
-from kdas_tf.data import transforms
+from kdas_tf.data import decoding, transforms
 from kdas_tf.errors import UserError
 from kdas_tf.serving.embedder import OUTPUT
 
@@ -42,7 +40,7 @@ def compare(
     expected = np.array(network.predict_on_batch(images).embedding, np.float64)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     of_files = signatures["embed_jpeg"](image_bytes=tf.constant(list(contents)))[OUTPUT].numpy()
-    whole = (tf.io.decode_image(content, channels=3, expand_animations=False) for content in contents)
+    whole = (decoding.pixels(content) for content in contents)
     of_pixels = np.concatenate([signatures["serving_default"](images=image[None])[OUTPUT].numpy() for image in whole])
     difference = max(float(np.abs(embeddings - expected).max()) for embeddings in (of_files, of_pixels))
     check_difference("the exported model", difference)
@@ -81,7 +79,8 @@ def random_images(number: int, image_size: tuple[int, int], *, max_pixels: int =
 def readable(paths: Sequence[str], number: int, *, max_pixels: int | None = None) -> list[bytes]:
     """The content of up to `number` JPEG or PNG files, evenly spread over a list.
 
-    Leaves out missing files, files of other formats, and images of more than `max_pixels`, which the export refuses.
+    Leaves out missing and damaged files, files of other formats, and images of more than `max_pixels`, which the export
+    refuses.
 
     Raises:
         UserError: all images have more than `max_pixels`.
@@ -91,10 +90,12 @@ def readable(paths: Sequence[str], number: int, *, max_pixels: int | None = None
     for path in chosen:
         try:
             content = Path(path).read_bytes()
-            with PIL.Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-                width, height = image.size
-        except OSError:  # missing, or of another format
+            header = formats.check(content)
+        except (OSError, formats.Unreadable):  # missing, or damaged since the data stage
             continue
+        if header.size is None:  # of a format that is not served
+            continue
+        height, width = header.size
         if max_pixels is not None and height * width > max_pixels:
             too_large.append(f"{path} with {height * width:,} ({height} x {width})")
         else:

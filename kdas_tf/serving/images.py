@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from kdas_tf.data import transforms
+from kdas_tf import formats
+from kdas_tf.data import decoding, transforms
 from kdas_tf.formats import JPEG, MAX_PIXELS, PNG, PNG_HEADER
 
 
@@ -23,13 +24,14 @@ def resize(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 def decode(contents: tf.Tensor, image_size: tuple[int, int], *, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """Decodes and resizes the files of a request, which may be of different sizes.
 
-    A file that is neither JPEG nor PNG, damaged, or of more than `max_pixels` (height times width) fails the request
-    with a message that says so. `contents` are the files' bytes `[batch]`; the images are those of `resize`.
+    A file that is neither JPEG nor PNG, damaged, of more than `max_pixels` (height times width), or of more bytes or
+    scans than `kdas_tf.formats` allows for them, fails the request with a message that says so. `contents` are the
+    files' bytes `[batch]`; the images are those of `resize`, turned as their EXIF data say.
     """
 
     def decode_file(content: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([_check(content, max_pixels)]):
-            return transforms.decode(tf.identity(content), image_size)
+            return transforms.resized(decoding.decode_served(tf.identity(content)), image_size)
 
     # As many in parallel as a small server has cores: each holds a whole decoded image.
     return tf.map_fn(
@@ -47,9 +49,20 @@ def _check(content: tf.Tensor, max_pixels: int) -> tf.Operation:
     with tf.control_dependencies([known]):
         size = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(content, tf.int64)[:2], lambda: _png_size(content))
     height, width = tf.unstack(size)
-    return tf.debugging.Assert(
+    small = tf.debugging.Assert(
         (height > 0) & (width > 0) & (height * width <= max_pixels),
         [f"Expected an image of at most {max_pixels} pixels, got height and width", height, width],
+    )
+    with tf.control_dependencies([small]):
+        # One more separator than is allowed need not be looked for.
+        parts = tf.raw_ops.StringSplitV2(input=[content], sep=formats.SCAN, maxsplit=formats.MAX_SCANS + 1).values
+        scans = tf.cond(is_jpeg, lambda: tf.size(parts, tf.int64) - 1, lambda: tf.constant(0, tf.int64))
+        length = tf.cast(tf.strings.length(content), tf.int64)
+    return tf.debugging.Assert(
+        (scans <= formats.MAX_SCANS)
+        & (scans * height * width <= formats.MAX_SCANNED)
+        & (length <= formats.MORE_BYTES + formats.BYTES_PER_PIXEL * height * width),
+        ["Expected fewer bytes or scans for so few pixels, got", length, scans, "for height and width", height, width],
     )
 
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from kdas_tf.client.client import Client, ServerError, Unavailable
 from kdas_tf.errors import UserError
+from tests import pictures
 from tests.serving import networks
 
 pytest.importorskip("tensorflow_serving.apis")
@@ -93,11 +94,12 @@ def test_grey_images_and_such_with_an_alpha_channel_are_embedded_as_rgb(client):
 @pytest.mark.parametrize(
     ("images", "reason"),
     [
-        ([b"no image"], "image 0 is something else or damaged"),
-        ([b"GIF89a" + bytes(40)], "image 0 is something else or damaged"),
-        ([flat_png(8)[:30]], "image 0 is something else or damaged"),
-        ([GOOD, b""], "image 1 is empty"),
-        ([flat_png(6000)], "1 to 33,554,432 pixels, but image 0 has 6000 x 6000"),
+        ([b"no image"], "image 0 cannot be sent: not an image in one of the formats"),
+        ([b"GIF89a" + bytes(40)], "image 0 cannot be sent: a GIF, and servers take JPEG and PNG"),
+        ([flat_png(8)[:30]], "image 0 cannot be sent: a PNG that is cut short"),
+        ([GOOD, b""], "image 1 cannot be sent: an empty file"),
+        ([flat_png(6000)], "image 0 cannot be sent: 6000 x 6000 pixels are more than 33,554,432"),
+        ([GOOD, pictures.many_scans(400)], "image 1 cannot be sent: a JPEG of 400 scans"),
         (["/no/such/file.jpg"], "there is no /no/such/file.jpg"),
         ([os.curdir], r"^Expected a JPEG or PNG file, but \. is a folder or a device"),
         ([GOOD + bytes(1 << 25)], "at most 33,554,432 bytes"),

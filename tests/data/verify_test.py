@@ -1,4 +1,6 @@
+import os
 import re
+import time
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from kdas_tf.data import verify
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
+from tests import pictures
 
 
 def spoil(path, kind, write_image):
@@ -22,8 +25,8 @@ def spoil(path, kind, write_image):
     ("kind", "reason"),
     [
         ("empty", "damaged: an empty file"),
-        ("text", "damaged: not an image in one of the formats JPEG, PNG, BMP, GIF"),
-        ("truncated", "damaged: image file is truncated"),
+        ("text", "damaged: not an image in one of the formats JPEG, PNG, BMP, GIF, TIFF, WebP"),
+        ("truncated", "damaged: a {kind} that is cut short"),
         ("missing", "damaged: No such file or directory"),
     ],
 )
@@ -41,14 +44,39 @@ def test_an_image_that_cannot_be_read_is_left_out_with_a_reason(
     assert (checked.query, checked.gallery) == (data.query, data.gallery)
     assert checked.skipped[0] == ("x", "junk")
     assert checked.skipped[1][0] == bad.path
-    assert checked.skipped[1][1].startswith(reason)
+    assert checked.skipped[1][1].startswith(reason.format(kind="PNG" if suffix == "png" else "JPEG"))
 
 
-def test_an_image_of_too_many_pixels_is_left_out_without_being_decoded(make_records, monkeypatch):
+def test_a_file_of_too_many_bytes_is_left_out_without_being_read(make_records, monkeypatch):
     records = make_records(1, 2, size=(10, 10))
-    monkeypatch.setattr(verify, "MAX_PIXELS", 99)
-    with pytest.raises(UserError, match="10 x 10 pixels are more than 99"):
+    monkeypatch.setattr(verify, "MAX_BYTES", 99)
+    with pytest.raises(UserError, match="bytes are more than 99"):
         verify.drop_damaged(ReIDData("tiny", train=tuple(records)))
+
+
+@pytest.mark.parametrize("what", pictures.damaged_files())
+def test_every_file_that_would_end_a_training_is_left_out_in_a_line_that_says_why(tmp_path, what):
+    content, reason = pictures.damaged_files()[what]
+    (tmp_path / "person.jpg").write_bytes(content)
+    damage = verify.damages_of([str(tmp_path / "person.jpg")])[str(tmp_path / "person.jpg")]
+    assert reason in damage and "\n" not in damage
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert verify.damages_of([str(tmp_path / "pipe.jpg")]) == {str(tmp_path / "pipe.jpg"): "not a file"}
+
+
+def test_a_signal_waits_for_the_images_at_hand_only(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(verify, "_damage", lambda path: opened.append(path) or time.sleep(0.01))
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify.damages_of([str(number) for number in range(4000)], stop)
+    assert len(opened) < 1000
 
 
 def test_progress_is_told_after_every_image(make_records):

@@ -9,6 +9,7 @@ from PIL import Image
 from kdas_tf.drawing import ranked_lists
 from kdas_tf.drawing.pictures import to_array
 from kdas_tf.drawing.ranked_lists import RIGHT, WRONG, RankedQuery, Shown, thumbnail, worst_and_best
+from tests import pictures
 
 NAN = math.nan
 
@@ -108,3 +109,12 @@ def test_a_photograph_that_cannot_be_read_is_grey_and_named_in_the_log(tmp_path,
     for path in (tmp_path / "a.jpg", tmp_path / "missing.jpg"):
         assert np.asarray(thumbnail(path)).std() == 0
     assert ["a.jpg" in caplog.text, "missing.jpg" in caplog.text] == [True, True]
+
+
+def test_a_photograph_is_shown_as_the_network_sees_it(tmp_path):
+    grey = np.repeat(np.linspace(0, 65535, 144)[:, np.newaxis], 72, axis=1).astype(np.uint16)
+    (tmp_path / "grey.png").write_bytes(pictures.saved(grey, "PNG"))
+    np.testing.assert_array_equal(np.asarray(thumbnail(tmp_path / "grey.png"))[..., 0], grey >> 8)
+    wide = np.repeat(np.arange(144, dtype=np.uint8)[np.newaxis, :, np.newaxis], 72, axis=0).repeat(3, axis=2)
+    (tmp_path / "turned.png").write_bytes(pictures.turned_file("PNG", 6, wide))
+    np.testing.assert_array_equal(np.asarray(thumbnail(tmp_path / "turned.png")), np.rot90(wide, -1))

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from kdas_tf.data import transforms
 from kdas_tf.serving import images
+from tests import pictures
 from tests.serving import networks
 
 SIZE = (24, 12)
@@ -67,3 +68,27 @@ def test_the_largest_image_can_be_chosen():
     assert images.decode(tf.constant([GOOD]), SIZE, max_pixels=80).shape == (1, *SIZE, 3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most 79 pixels"):
         images.decode(tf.constant([GOOD]), SIZE, max_pixels=79)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_files_are_turned_as_their_exif_data_say(kind, order):
+    contents = [pictures.turned_file(kind, orientation, order=order) for orientation in range(1, 9)]
+    shown = [transforms.resized(tf.constant(pictures.as_pillow_shows(content)), SIZE) for content in contents]
+    np.testing.assert_array_equal(decode(tf.constant(contents)), np.stack(shown))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [pictures.many_scans(400), tf.io.encode_jpeg(networks.photographs(1, (10, 8))[0]).numpy() + bytes(2_000_000)],
+    ids=["scans", "bytes"],
+)
+def test_files_of_more_work_than_their_pixels_tell_are_refused(content):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="fewer bytes or scans for so few pixels"):
+        decode(tf.constant([content]))
+
+
+def test_progressive_files_are_read():
+    content = pictures.saved(pictures.PIXELS, "JPEG", progressive=True)
+    expected = transforms.resized(tf.constant(pictures.as_pillow_shows(content)), SIZE)
+    np.testing.assert_array_equal(decode(tf.constant([content]))[0], expected)
