@@ -1,6 +1,8 @@
 """Decodes photographs: the one decoder of the check, of training, evaluation, pictures and the exported graph."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +22,41 @@ def decode_pixels(content: tf.Tensor) -> tf.Tensor:
     Grey images become RGB, an alpha channel is dropped, and of 16 bits the upper 8 are kept. What is neither JPEG nor
     PNG goes through Python (`other_formats`).
     """
-    is_served = _starts(content, formats.JPEG) | _starts(content, formats.PNG)
-    image = tf.cond(is_served, lambda: decode_served(content), lambda: _other(content))
-    return tf.ensure_shape(image, [None, None, 3])
+    return _decode(content, _decode_any)
 
 
 def decode_served(content: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG or PNG file as `decode_pixels` does, with operations that an exported graph may have."""
-    image = tf.cond(
-        _starts(content, formats.PNG),
-        lambda: tf.io.decode_png(content, channels=3),
-        lambda: tf.io.decode_jpeg(content, channels=3, dct_method=_METHOD),
-    )
+    return _decode(content, _decode_served)
+
+
+def _decode(content: tf.Tensor, others: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Decodes a JPEG that is not turned, as most are, at once, and leaves other files to a function."""
+    is_upright = _starts(content, formats.JPEG) & ~_partition(content, formats.EXIF)[1]
+    image = tf.cond(is_upright, lambda: _decode_jpeg(content), lambda: others(content))
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_jpeg(content, channels=3, dct_method=_METHOD)
+
+
+# Not in line: TensorFlow goes over the operations of both sides of a condition, and these are many.
+_APART: dict[str, Any] = {"input_signature": [tf.TensorSpec([], tf.string)], "autograph": False}
+_APART |= {"experimental_attributes": {"_noinline": True}}
+
+
+@tf.function(**_APART)
+def _decode_served(content: tf.Tensor) -> tf.Tensor:
+    is_png = _starts(content, formats.PNG)
+    image = tf.cond(is_png, lambda: tf.io.decode_png(content, channels=3), lambda: _decode_jpeg(content))
     return turned(tf.ensure_shape(image, [None, None, 3]), orientation(content))
+
+
+@tf.function(**_APART)
+def _decode_any(content: tf.Tensor) -> tf.Tensor:
+    is_served = _starts(content, formats.JPEG) | _starts(content, formats.PNG)
+    return tf.cond(is_served, lambda: _decode_served(content), lambda: _other(content))
 
 
 def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

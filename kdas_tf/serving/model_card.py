@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdas_tf import files
+from kdas_tf import files, formats
 from kdas_tf.drawing import pictures
 from kdas_tf.models.cells import as_genotype
 
@@ -23,6 +23,12 @@ _USE = """\
 
 `embedding` is float32 `[batch, {facts.embedding_size}]`, rows of length 1. Compare two by 1 - their dot product, 0 to
 2. Images are resized to {facts.image_size[0]}x{facts.image_size[1]} (height x width) inside.
+
+`embed_jpeg` turns files as the orientation in their EXIF data says; whoever sends pixels, here or to a copy for another
+runtime, turns them before (Pillow: `ImageOps.exif_transpose`). It refuses files of too many pixels, of more than
+{formats.MAX_SCANS} scans, of more scans times pixels than {formats.MAX_SCANNED:,}, and of more bytes than {formats.MORE_BYTES:,} and
+{formats.BYTES_PER_PIXEL} a pixel. It cannot bound the time that a request takes, nor the number of its files: let a
+deadline and a proxy do so, and check files before (`kdas_tf.client` does).
 """
 
 _INTENDED = """\
@@ -78,7 +84,7 @@ def write(folder: Path, facts: Facts) -> None:
 def render(facts: Facts) -> str:
     """The card's text, Markdown."""
     sections = {
-        "Use": _USE.format(facts=facts),
+        "Use": _USE.format(facts=facts, formats=formats),
         "Intended use": _INTENDED,
         "Architecture": _architecture(facts),
         "Data": _data(facts),

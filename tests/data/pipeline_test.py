@@ -137,7 +137,7 @@ def test_a_batch_size_below_one_is_an_error(records):
     ("damage", "reason"),
     [
         (os.remove, "No such file"),
-        (lambda path: os.truncate(path, 100), "truncated"),
+        (lambda path: os.truncate(path, 100), "cut short"),
         (lambda p: os.truncate(p, 0), "empty"),
     ],
 )
