@@ -1,7 +1,7 @@
 """Stage 2: fine-tunes the teacher with L_c + L_t, or takes over logits that somebody else computed."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,15 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     return ("data", Path(weights)) if weights not in (None, "imagenet") else ("data",)
 
 
-@stage("teacher", result=RESULT, check=check, plan=plan, reads=reads, machines="together")
+@stage(
+    "teacher",
+    result=RESULT,
+    check=check,
+    plan=plan,
+    reads=reads,
+    machines="together",
+    serves=("search", "train", "table"),
+)
 def run(
     job: Job,
     *,
@@ -199,6 +207,18 @@ def _copy(source: Path, folder: Path, images: int, identities: int) -> None:
             with files.replacing(folder / name) as partial:
                 shutil.copyfile(source / name, partial)
     files.write_json(folder / RESULT, {**content, "reused_from": str(source)})
+
+
+def is_used(temperature: Callable[[float], float], fitting: Fitting) -> bool:
+    """Whether a search or a training ever looks at the teacher: at T = 0 only the labels count."""
+    return any(temperature(epoch) > 0 for epoch in range(fitting.epochs))
+
+
+def load_used(
+    workdir: Path, temperature: Callable[[float], float], fitting: Fitting
+) -> keras.Model | TeacherTable | None:
+    """As `load`; None where nothing looks at the teacher, which need not be there then."""
+    return load(workdir) if is_used(temperature, fitting) else None
 
 
 def load(workdir: Path) -> keras.Model | TeacherTable:

@@ -29,11 +29,6 @@ from kdas_tf.training.steps import TrainingModel
 RESULT = "train.json"
 
 
-def is_distilled(temperature: Callable[[float], float], fitting: Fitting) -> bool:
-    """Whether a training ever looks at the teacher."""
-    return any(temperature(epoch) > 0 for epoch in range(fitting.epochs))
-
-
 def architecture_of(workdir: Path, architecture: str | None) -> str:
     """What is trained: the architecture that was given, or the file of this run's search."""
     return architecture if architecture is not None else str(workdir / "search" / search_stage.RESULT)
@@ -73,7 +68,7 @@ def plan(
 def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     """What the result depends on: the teacher only where it is looked at, the search only where it is trained."""
     sources: list[Source] = ["data"]
-    if is_distilled(arguments["temperature"], arguments["fitting"]):
+    if teacher_stage.is_used(arguments["temperature"], arguments["fitting"]):
         sources.append("teacher")
     sources += read_by_architecture(arguments["architecture"])
     if arguments["pretrained"] is not None:
@@ -131,7 +126,7 @@ def run(
         student = baselines.make(name, num_identities, drop_path=drop_path, **network.arguments())
         if pretrained is not None:
             print(f"train: {start_from(student, Path(pretrained))} weights taken from {pretrained}", flush=True)
-        teacher = teacher_stage.load(job.workdir) if is_distilled(temperature, fitting) else None
+        teacher = teacher_stage.load_used(job.workdir, temperature, fitting)
         sizes: dict[str, Any] = {"num_identities": num_identities, "label_smoothing": fitting.label_smoothing}
         model = TrainingModel(student, teacher, objective, **sizes)
         recipe.compile(model)
