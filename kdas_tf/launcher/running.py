@@ -107,7 +107,7 @@ def _is_done(step: Step, job: Job, record: guard.Record) -> bool:
         return False
     if not step.stage.stands(job, **step.arguments):
         return False
-    return not step.stage.repeatable or (record["reads"] is not None and guard.read(folder) == record)
+    return not step.stage.repeatable or (record["reads"] is not None and guard.read(folder) in (None, record))
 
 
 def _check_unchanged(step: Step, job: Job, record: guard.Record) -> None:

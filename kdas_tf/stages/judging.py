@@ -38,9 +38,9 @@ def labelled(features: Features, records: Sequence[Record], split: str) -> Embed
 
 
 def judge(network: Network, data: ReIDData, *, image_size: tuple[int, int], title: str) -> RankingResult | None:
-    """Ranks the gallery for every query; None where the data set has no queries or no gallery."""
-    if not data.query or not data.gallery:
-        print(f"{title}: skipped, {data.name} has no query or no gallery images", flush=True)
+    """Ranks the gallery for every query; None where no query of the data set has a match."""
+    if not data.matched_queries():
+        print(f"{title}: not judged, no query of {data.name} has a match from another camera", flush=True)
         return None
     query, gallery = (
         labelled(embed(network, records, image_size=image_size, title=f"{title}: {split}"), records, split)

@@ -60,10 +60,10 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
         pictures.save(figure, folder / f"{name}.png")
         board.picture(name, figure, 0)
     board.on_train_end()
-    warnings, left_out = [], outcome.result.invalid_queries
+    warnings, left_out = list(embedded.notes), outcome.result.invalid_queries
     if left_out:
         all_queries = f"{len(embedded.query):,} queries"
-        warnings = [f"{left_out:,} of {all_queries} have no match in the gallery from another camera."]
+        warnings.append(f"{left_out:,} of {all_queries} have no match in the gallery from another camera.")
     descriptions = {
         "cmc": "Share of queries with a match among the first k images, for every k",
         "roc": "Share of pairs of one person that are accepted, over the share of pairs of different people",
