@@ -1,6 +1,7 @@
 """Reads a user's own photographs as tables of text list them: path, identity, camera, split."""
 
 import csv
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ def read(
                 if photographs[photograph.path].person != photograph.person:
                     raise UserError(
                         f"Expected one person for each photograph in {table}, but {photograph.path} is said to show "
-                        f"{photographs[photograph.path].person} and {photograph.person}. Correct one of the lines."
+                        f"{photographs[photograph.path].person!r} and {photograph.person!r}. Correct one of the lines."
                     )
                 skipped.append((photograph.path, TWICE))
             elif os.path.isfile(photograph.path):
@@ -107,24 +108,23 @@ def _tables(folder: Path, file: str | None) -> list[tuple[Path, str | None]]:
 def _lines(table: Path, split: str | None) -> Iterator[Photograph]:
     try:
         text = table.read_text(encoding="utf-8-sig")  # Excel begins a table with a BOM
-    except (OSError, UnicodeDecodeError) as error:
+        header = text.partition("\n")[0].strip()
+        separator = max(",;\t", key=header.count)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        lines = [(rows.line_num, cells) for cells in rows if any(cell.strip() for cell in cells)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"Expected a table of photographs, UTF-8, in {table}, but it cannot be read ({type(error).__name__}). "
-            "Correct lists.read.file, or save it as CSV in UTF-8."
+            f"Expected a table of photographs, UTF-8, in {table}, but it cannot be read ({type(error).__name__}: "
+            f"{error}). Correct lists.read.file, or save it as CSV in UTF-8."
         ) from error
-    lines = text.splitlines()
-    header = lines[0] if lines else ""
-    separator = max(",;\t", key=header.count)
-    names = [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
+    names = [name.strip().lower() for name in lines[0][1]] if lines else []
     place = {
         column: next((names.index(name) for name in known if name in names), None) for column, known in COLUMNS.items()
     }
     path, identity = place["path"], place["identity"]
     if path is None or identity is None:
         raise UserError(f"Expected the first line of {table} to be {EXAMPLE}, but it is {header[:80]!r}. Correct it.")
-    for number, cells in enumerate(csv.reader(lines[1:], delimiter=separator), start=2):
-        if not any(cell.strip() for cell in cells):
-            continue
+    for number, cells in lines[1:]:
 
         def cell(column: str, cells: list[str] = cells) -> str:
             at = place[column]

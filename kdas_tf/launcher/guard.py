@@ -42,21 +42,35 @@ def records_of(steps: Sequence[Step], workdir: Path, launcher: Mapping[str, str]
     """
     records: dict[str, Record] = {}
     for stage, arguments, texts in steps:
-        free = tuple(stage.may_change(arguments))
+        sources = stage.reads(workdir, arguments)
+        names = {each: _name_of(each, texts) for each in sources or ()}
+        # A file is told by what is in it, wherever it lies.
+        by_content = (name.partition("/")[0] for each, name in names.items() if name != str(each))
+        free = (*stage.may_change(arguments), *by_content)
         deciding = {
             name: text
             for name, text in texts.items()
             if not any(name == each or name.startswith(f"{each}.") for each in free)
         }
-        sources = stage.reads(workdir, arguments)
         records[stage.name] = {
             "format": FORMAT,
             "arguments": deciding,
             "launcher": {name: launcher[name] for name in stage.decided_by},
             "repeatable": stage.repeatable,
-            "reads": None if sources is None else {str(each): _identity(each, workdir, records) for each in sources},
+            "reads": None if sources is None else {names[each]: _identity(each, workdir, records) for each in sources},
         }
     return records
+
+
+def _name_of(source: Source, texts: Mapping[str, str]) -> str:
+    """What a source is called: for a file, the argument that gives it or, with the file's name, its folder."""
+    if isinstance(source, Path):
+        for name, text in texts.items():
+            if text == repr(str(source)):
+                return name
+            if text == repr(str(source.parent)):
+                return f"{name}/{source.name}"
+    return str(source)
 
 
 def _identity(source: Source, workdir: Path, records: Mapping[str, Record]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def _photographs(
     """What the stage reads; None where it renders."""
     if data_dir is None:
         return None
-    root = Path(data_dir).absolute()
+    root = Path(os.path.abspath(os.path.expanduser(data_dir)))
     return Photographs(
         root,
         lambda: read(reader, root, extract=False, training=True),
@@ -99,7 +100,7 @@ def stands(job: Job, **arguments: Any) -> bool:
     reads=reads,
     repeatable=True,
     stands=stands,
-    may_change=lambda arguments: ("data_dir",),
+    may_change=lambda arguments: ("data_dir",) if arguments["data_dir"] is None else ("data_dir", "people"),
     decided_by=(),
 )
 def run(

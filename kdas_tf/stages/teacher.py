@@ -81,7 +81,7 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     """What the result depends on."""
     logits, reuse, weights = arguments["logits"], arguments["reuse"], arguments["backbone"].weights
     if reuse is not None:
-        return "data", Path(reuse) / RESULT
+        return "data", *(Path(reuse) / name for name in (RESULT, TABLE, saved.WEIGHTS))
     if logits is not None:
         return "data", Path(logits)
     return ("data", Path(weights)) if weights not in (None, "imagenet") else ("data",)

@@ -101,7 +101,7 @@ def test_identities_of_any_length_are_names(tmp_path):
         (FULL + "x.jpg\n", "line 8 is 'x.jpg'"),
         (FULL.replace("a1.jpg,anna,door,train", "a1.jpg,anna,,train"), "a camera in every line .* but 1 of 6"),
         (FULL.replace("a1.jpg,anna,door,train", "a1.jpg,anna,door"), "a split in every line .* but 1 of 6"),
-        (FULL + "a1.jpg,ben,door,train\n", "is said to show anna and ben"),
+        (FULL + "a1.jpg,ben,door,train\n", "is said to show 'anna' and 'ben'"),
         (FULL.replace(".jpg", ".JPEG"), "none of 6 is there; the first is .*a1.JPEG"),
     ],
 )
@@ -122,3 +122,10 @@ def test_no_table_or_several_are_an_error_that_says_how_to_choose(tmp_path):
     (tmp_path / "other.csv").write_bytes(b"path,identity\n\xff\xfe")
     with pytest.raises(UserError, match="UTF-8"):
         lists.read(tmp_path, file="other.csv")
+
+
+@pytest.mark.parametrize("cell", ["x" * 200_000, "\0" + "y" * 200_000, '"never closed' + "z" * 200_000])
+def test_a_table_with_cells_that_no_name_can_have_is_refused_in_one_line(tmp_path, cell):
+    with pytest.raises(UserError, match="cannot be read") as error:
+        lists.read(make(tmp_path, FULL + cell + ",anna,door,train\n"))
+    assert "\n" not in str(error.value)
