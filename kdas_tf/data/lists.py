@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdas_tf import files
 from kdas_tf.data import counts, layouts, own_people
 from kdas_tf.data.own_people import Photograph, Splitting
 from kdas_tf.data.records import ReIDData
@@ -106,7 +107,7 @@ def _tables(folder: Path, file: str | None) -> list[tuple[Path, str | None]]:
 
 def _lines(table: Path, split: str | None) -> Iterator[Photograph]:
     try:
-        text = table.read_text(encoding="utf-8-sig")  # Excel begins a table with a BOM
+        text = files.read_text(table)  # Excel begins a table with a BOM
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"Expected a table of photographs, UTF-8, in {table}, but it cannot be read ({type(error).__name__}). "
