@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdas_tf import files
 from kdas_tf.data import counts, layouts, own_people
 from kdas_tf.data.own_people import Photograph, Splitting
 from kdas_tf.data.records import ReIDData
@@ -107,7 +108,7 @@ def _tables(folder: Path, file: str | None) -> list[tuple[Path, str | None]]:
 
 def _lines(table: Path, split: str | None) -> Iterator[Photograph]:
     try:
-        text = table.read_text(encoding="utf-8-sig")  # Excel begins a table with a BOM
+        text = files.read_text(table)  # Excel begins a table with a BOM
         header = text.partition("\n")[0].strip()
         separator = max(",;\t", key=header.count)
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)

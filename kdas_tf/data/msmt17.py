@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from kdas_tf import files
 from kdas_tf.data import counts, layouts
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
@@ -68,7 +69,7 @@ def read(root: str | os.PathLike, *, name: str = "MSMT17", with_val: bool = Fals
 def _read_list(path: Path) -> list[Record]:
     """Reads the lines `path identity` of a list, with paths and identities as they are written."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = files.read_text(path).splitlines()
     except FileNotFoundError as error:
         raise UserError(
             f"Expected the list {path.name} in {path.parent}, but it is missing. Copy it from the archive of MSMT17, "

@@ -91,7 +91,7 @@ def open_network(workdir: Path, model: str | None, image_size: tuple[int, int] |
     folder = Path(model) if model is not None else workdir / own_network(workdir)
     if folder.suffix in FILES:
         return _open_file(folder, image_size)
-    if (folder / SAVED_MODEL).exists():
+    if (folder / SAVED_MODEL).is_file():
         return _open_saved_model(folder, image_size)
     if model is None and not (folder / saved.INDEX).exists():
         raise UserError(
