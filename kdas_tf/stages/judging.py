@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from kdas_tf.data.pipeline import naming_damaged_images, ordered_batches
@@ -14,6 +15,7 @@ from kdas_tf.evaluation.features import Features, Network, extract
 from kdas_tf.evaluation.printing import Score
 from kdas_tf.evaluation.ranking import RankingResult
 from kdas_tf.stages.reporting import progress_line
+from kdas_tf.training.inference import inference
 
 
 def embed(
@@ -25,7 +27,9 @@ def embed(
     flip: bool = False,
     title: str,
 ) -> Features:
-    """Embeds photographs, with progress under a title: `[photographs, D]`."""
+    """Embeds photographs, with progress under a title: `[photographs, D]`; a Keras model is put in inference mode."""
+    if isinstance(network, keras.Model):
+        network = inference(network)
     batches = ordered_batches(records, image_size=image_size, batch_size=batch_size)
     with naming_damaged_images(records):
         return extract(network, batches, total=len(records), flip=flip, progress=progress_line(title))

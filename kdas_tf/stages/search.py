@@ -125,7 +125,7 @@ def run(
     num_identities = len(relabel(data.train)[1])
     derived = {"num_identities": num_identities, **student.arguments()}
 
-    with recipe.making(_both_halves(job, data, network.image_size, sampling, fitting.epochs)):
+    with recipe.making(_both_halves(job, data, network.image_size, sampling, fitting, temperature)):
         supernet = _make_supernet(num_identities, network, stabilizers, rematerialize)
         penalty = AlphaPenalty(stabilizers, epochs=fitting.epochs, student=derived)
         added, teacher = penalty if penalty.is_on else None, teacher_stage.load_used(job.workdir, temperature, fitting)
@@ -161,14 +161,22 @@ def _make_supernet(identities: int, network: CellSettings, stabilizers: Stabiliz
     return Supernet(identities, name="supernet", **options, **network.arguments())
 
 
-def _both_halves(job: Job, data: ReIDData, image_size: tuple[int, int], sampling: Sampling, epochs: int) -> BatchSource:
+def _both_halves(
+    job: Job,
+    data: ReIDData,
+    image_size: tuple[int, int],
+    sampling: Sampling,
+    fitting: Fitting,
+    temperature: Callable[[float], float],
+) -> BatchSource:
     """Batches of D_train and D_val side by side: the training photographs, split in half for each identity."""
-    images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes)
+    seen = teacher_stage.size_seen(job.workdir, temperature, fitting)
+    images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes, teacher_size=seen)
     train, val = half_split(images.labels, job.seed)
 
     def make(epoch: int, step: int, shard: BatchShard) -> Dataset:
         halves = {"train": (train, 2 * job.seed), "val": (val, 2 * job.seed + 1)}
-        place: dict[str, Any] = {"start_epoch": epoch, "start_step": step, "epochs": epochs, "shard": shard}
+        place: dict[str, Any] = {"start_epoch": epoch, "start_step": step, "epochs": fitting.epochs, "shard": shard}
         return paired_batches(images, halves, sampling=sampling, **place)
 
     steps = min(steps_per_epoch(len(half), sampling.batch_size) for half in (train, val))
