@@ -208,9 +208,9 @@ def test_a_data_set_without_queries_is_refused(trained, tmp_path):
 def test_the_stage_reads_the_data_and_the_network_of_its_run_and_nothing_that_is_known_of_others(trained, tmp_path):
     own = {"model": None, "embeddings": None, "data_dir": None}
     *read, photographs = evaluate.reads(trained, own)
-    assert read == ["data", "train"]
+    assert read == ["data", "train", trained / "train" / "network.weights.h5"]
     assert len(photographs.read().train) == 0 < len(photographs.read().query)
-    assert evaluate.reads(tmp_path, own) == ("data", "teacher")
+    assert evaluate.reads(tmp_path, own)[:2] == ("data", "teacher")
     for name in own:
         assert evaluate.reads(trained, own | {name: str(trained)}) is None
 
