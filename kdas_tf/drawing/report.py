@@ -154,8 +154,8 @@ def _figure(kind: str, mark: str, shown: Shown, words: str) -> str:
     thumbnail(shown.photograph, _THUMBNAIL, enlarge=1.0).save(buffer, "JPEG", quality=_QUALITY)
     return (
         f'<figure class="shown {kind}"><div class="mark">{mark}</div>'
-        f'<img src="{_data_uri("jpeg", buffer.getvalue())}" alt="{words}: {shown.who}, camera {shown.camera}">'
-        f"<figcaption>{shown.who}<br>cam {shown.camera}{distance}</figcaption></figure>"
+        f'<img src="{_data_uri("jpeg", buffer.getvalue())}" alt="{words}: {shown.who}, {shown.where.replace("cam", "camera")}">'
+        f"<figcaption>{shown.who}<br>{shown.where}{distance}</figcaption></figure>"
     )
 
 

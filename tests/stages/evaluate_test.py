@@ -224,6 +224,7 @@ def test_unknown_cameras_are_said_loudly_in_table_file_and_page(trained, tmp_pat
         assert "THE CAMERAS ARE NOT KNOWN" in text
         assert "near-copies of the query count as matches" in text
         assert "own camera" not in text
+    assert "cam ?" in page and "cam 1" not in page
     assert results["cameras_known"] is False
     assert "The names seem to tell 2 cameras" in results["notes"][0]
 
