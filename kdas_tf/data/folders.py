@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from kdas_tf.data import cameras, counts, layouts, own_people
@@ -12,6 +12,8 @@ from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
 
 NO_PERSON = "no person: a photograph outside of the folders of the people"
+NO_SPLIT = "no split: a photograph beside the folders of the splits"
+VALIDATION = ("val", "valid", "validation")
 NO_CAMERA = "no camera: the name does not match camera_pattern"
 
 
@@ -27,8 +29,8 @@ def read(
     r"""Reads the photographs in the sub-folders of a folder, each of which is one person.
 
     If the folder holds `train` and `test`, the people are in these two: who is in `train` is trained on, and who is in
-    `test` judged. `query` and `gallery` instead of `test` say what is searched for. Otherwise `own_people.arrange`
-    splits the people.
+    `test` judged. `query` and `gallery` instead of `test` say what is searched for; beside `train` alone, `val` is
+    taken for `test`. Otherwise `own_people.arrange` splits the people.
 
     Args:
         root: the folder of the folders. Their names do not matter; in their order the people are numbered from 1.
@@ -56,10 +58,12 @@ def read(
     parts = _parts(folder)
     photographs: list[Photograph] = []
     skipped: list[tuple[str, str]] = []
-    for part in parts or (None,):
-        some, others = _photographs(folder / part if part else folder, part, pattern)
+    for part, split in parts.items() if parts else [(folder, None)]:
+        some, others = _photographs(part, split, pattern)
         photographs += some
         skipped += others
+    if parts:
+        skipped += _beside(folder, parts)
     if pattern is not None:
         photographs, unknown = _with_cameras(photographs, pattern)
         skipped += [(photograph.path, NO_CAMERA) for photograph in unknown]
@@ -72,13 +76,22 @@ def read(
     return data
 
 
-def _parts(folder: Path) -> list[str]:
-    """The splits that the folder is divided into; empty if its folders are people."""
+def _parts(folder: Path) -> dict[Path, str]:
+    """{folder: split} of the folders into which the people are divided; empty if the folders are people."""
     found = {path.name.lower(): path for path in layouts.subfolders(folder)}
-    named = [found[split] for split in own_people.SPLITS if split in found]
+    named = {found[split]: split for split in own_people.SPLITS if split in found}
+    if set(named.values()) == {"train"}:
+        named |= {found[name]: "test" for name in VALIDATION if name in found}
     if len(named) < 2 or any(next(layouts.image_names(path), None) for path in named):
-        return []
-    return [path.name for path in named]
+        return {}
+    return named
+
+
+def _beside(folder: Path, parts: Collection[Path]) -> list[tuple[str, str]]:
+    """(path, reason) of the photographs that are in no split."""
+    others = [path for path in layouts.subfolders(folder) if path not in parts]
+    inner = [each for path in others for each in (path, *layouts.subfolders(path))]
+    return [(str(each / name), NO_SPLIT) for each in (folder, *inner) for name in layouts.image_names(each)]
 
 
 def _photographs(
@@ -95,7 +108,7 @@ def _photographs(
             more, other = layouts.image_files(inner)
             paths, others = paths + more, others + other
         skipped += others
-        photographs += [Photograph(path, person.name, None, split.lower() if split else None) for path in paths]
+        photographs += [Photograph(path, person.name, None, split) for path in paths]
         if not paths:
             empty.append(person)
     people = len({photograph.person for photograph in photographs})

@@ -110,7 +110,7 @@ def arrange(
     elif training:
         searched = [person for person in people if queries(records(people[person]), with_cameras=known)]
         drawn = _drawn(people, searched, splitting)
-        single = [person for person in people if len(people[person]) == 1]
+        single = {person for person in people if len(people[person]) == 1}
         left = [person for person in people if person not in drawn and person not in single]
         query, gallery = judged_of({person: people[person] for person in people if person in drawn or person in single})
         if not drawn:

@@ -43,10 +43,12 @@ def records_of(steps: Sequence[Step], workdir: Path, launcher: Mapping[str, str]
     records: dict[str, Record] = {}
     for stage, arguments, texts in steps:
         sources = stage.reads(workdir, arguments)
-        names = {each: _name_of(each, texts) for each in sources or ()}
-        # A file is told by what is in it, wherever it lies.
-        by_content = (name.partition("/")[0] for each, name in names.items() if name != str(each))
-        free = (*stage.may_change(arguments), *by_content)
+        # A file is told by what is in it, wherever it lies: the argument that gives it decides nothing else.
+        given: dict[Source, str | None] = {
+            each: _argument_of(each, texts) for each in sources or () if isinstance(each, Path)
+        }
+        names = {each: _name_of(each, given.get(each), texts, workdir) for each in sources or ()}
+        free = (*stage.may_change(arguments), *filter(None, given.values()))
         deciding = {
             name: text
             for name, text in texts.items()
@@ -62,15 +64,19 @@ def records_of(steps: Sequence[Step], workdir: Path, launcher: Mapping[str, str]
     return records
 
 
-def _name_of(source: Source, texts: Mapping[str, str]) -> str:
-    """What a source is called: for a file, the argument that gives it or, with the file's name, its folder."""
-    if isinstance(source, Path):
-        for name, text in texts.items():
-            if text == repr(str(source)):
-                return name
-            if text == repr(str(source.parent)):
-                return f"{name}/{source.name}"
-    return str(source)
+def _argument_of(path: Path, texts: Mapping[str, str]) -> str | None:
+    """The argument that gives a file or its folder, if one does."""
+    written = (repr(str(path)), repr(str(path.parent)))
+    return next((name for name, text in texts.items() if text in written), None)
+
+
+def _name_of(source: Source, argument: str | None, texts: Mapping[str, str], workdir: Path) -> str:
+    """What a source is called in records and messages."""
+    if not isinstance(source, Path):
+        return str(source)
+    if argument is None:
+        return files.inside(source, workdir)
+    return argument if texts[argument] == repr(str(source)) else f"{argument}/{source.name}"
 
 
 def _identity(source: Source, workdir: Path, records: Mapping[str, Record]) -> str:

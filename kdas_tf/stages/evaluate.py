@@ -16,6 +16,7 @@ from kdas_tf.evaluation.embeddings import load
 from kdas_tf.evaluation.ranking import RankingResult, Rules
 from kdas_tf.evaluation.rerank import RerankedDistances, Reranking
 from kdas_tf.evaluation.verification import Verification, VerificationSettings
+from kdas_tf.models import saved
 from kdas_tf.settings import Job
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import loading
@@ -65,7 +66,8 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source] | Non
     """The run's data and the stage whose network is judged; None if anything is from elsewhere."""
     if any(arguments[name] is not None for name in ("model", "embeddings", "data_dir")):
         return None
-    own: tuple[Source, ...] = ("data", loading.own_network(workdir))
+    network = loading.own_network(workdir)
+    own: tuple[Source, ...] = ("data", network, workdir / network / saved.WEIGHTS)
     return (*own, photographs) if (photographs := data_stage.judged_photographs(workdir)) else own
 
 

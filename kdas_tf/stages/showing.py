@@ -95,7 +95,8 @@ def _ranked_lists(outcome: Outcome, count: int) -> dict[str, list[RankedQuery]]:
     queries, gallery = embedded.photographs
 
     def shown(paths: list[str], images: Embeddings, position: int, distance: float = math.nan, correct=False) -> Shown:
-        identity, camera = int(images.identities[position]), int(images.cameras[position])
+        identity = int(images.identities[position])
+        camera = int(images.cameras[position]) if embedded.cameras_known else None
         return Shown(paths[position], identity, camera, float(distance), bool(correct))
 
     def ranked(position: int) -> RankedQuery:

@@ -190,6 +190,15 @@ def test_the_folders_train_and_test_say_who_is_trained_on(tmp_path):
     assert names(data.gallery, tmp_path) == ["test/c/2.jpg", "test/d/2.jpg"]
 
 
+def test_val_is_judged_on_where_there_is_no_test_and_left_out_with_a_reason_where_there_is(tmp_path):
+    files = [f"{folder}/{n}.jpg" for folder in ("train/a", "train/b", "val/c", "val/d") for n in "12"]
+    assert len(folders.read(make(tmp_path, files)).query) == 2
+    data = folders.read(make(tmp_path, [f"test/{person}/{n}.jpg" for person in "ef" for n in "12"]))
+    assert names(data.query, tmp_path) == ["test/e/1.jpg", "test/f/1.jpg"]
+    assert {reason for _, reason in data.skipped} == {folders.NO_SPLIT}
+    assert len(data.skipped) == 4
+
+
 def test_the_folders_query_and_gallery_say_what_is_searched_for(tmp_path, caplog):
     files = [
         f"{part}/{person}/cam{camera}.jpg"

@@ -102,6 +102,16 @@ def test_a_file_that_was_moved_is_the_same_and_another_one_at_its_place_is_not(t
         check_unchanged(tmp_path / "run" / "teacher", record(tmp_path / "other"))
 
 
+def test_a_file_that_an_argument_names_may_have_another_name(tmp_path):
+    def record(path):
+        return records(tmp_path, stage("teacher", path), logits=repr(str(path)))["teacher"]
+
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_text("logits")
+    assert record(tmp_path / "a.npz")["reads"].keys() == {"logits"}
+    assert record(tmp_path / "a.npz") == record(tmp_path / "b.npz")
+
+
 def test_what_may_change_and_what_the_stage_does_not_depend_on_is_not_recorded(tmp_path):
     free = stage("search", may_change=lambda arguments: ("shown", "monitoring"), decided_by=("seed",))
     texts = {"monitoring": "@M", "monitoring.every": "3", "shown": "1", "shown_too": "2"}

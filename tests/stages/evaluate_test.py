@@ -208,9 +208,9 @@ def test_a_data_set_without_queries_is_refused(trained, tmp_path):
 def test_the_stage_reads_the_data_and_the_network_of_its_run_and_nothing_that_is_known_of_others(trained, tmp_path):
     own = {"model": None, "embeddings": None, "data_dir": None}
     *read, photographs = evaluate.reads(trained, own)
-    assert read == ["data", "train"]
+    assert read == ["data", "train", trained / "train" / "network.weights.h5"]
     assert len(photographs.read().train) == 0 < len(photographs.read().query)
-    assert evaluate.reads(tmp_path, own) == ("data", "teacher")
+    assert evaluate.reads(tmp_path, own)[:2] == ("data", "teacher")
     for name in own:
         assert evaluate.reads(trained, own | {name: str(trained)}) is None
 
@@ -224,6 +224,7 @@ def test_unknown_cameras_are_said_loudly_in_table_file_and_page(trained, tmp_pat
         assert "THE CAMERAS ARE NOT KNOWN" in text
         assert "near-copies of the query count as matches" in text
         assert "own camera" not in text
+    assert "cam ?" in page and "cam 1" not in page
     assert results["cameras_known"] is False
     assert "The names seem to tell 2 cameras" in results["notes"][0]
 
