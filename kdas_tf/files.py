@@ -1,9 +1,12 @@
 """Writes files so that whoever reads one sees all of it or none."""
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -39,6 +42,32 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def open_file(path: str | os.PathLike) -> io.BufferedReader:
+    """Opens a file to read bytes from; refuses a pipe, a socket or a device, which might never give any.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        came = "a folder" if stat.S_ISDIR(kind) else "no regular file but a pipe or a device"
+        raise OSError(errno.EINVAL, came, os.fspath(path))
+    return open(descriptor, "rb")
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Reads a text of UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: as `open_file`.
+        UnicodeDecodeError: it is another encoding.
+    """
+    with open_file(path) as file:
+        return file.read().decode("utf-8-sig")
+
+
 def flush(path: str | os.PathLike) -> None:
     """Forces a file, or the names in a folder, onto the disk: a rename alone does not survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -50,7 +79,7 @@ def flush(path: str | os.PathLike) -> None:
 
 def sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -91,7 +120,7 @@ def read_json(path: str | os.PathLike, *, max_bytes: int = 100_000_000) -> Any:
         OSError: it cannot be read.
         ValueError: it is larger, or no JSON, or nested so deeply that only a trap can be.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"expected at most {max_bytes:,} bytes, this file has more")

@@ -220,7 +220,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Genotype:
             f"Expected one of {', '.join(NAMED)} or a genotype.json file, got {str(name_or_path)!r}.", code="choice"
         )
     try:
-        with path.open("rb") as file:
+        with files.open_file(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise UserError(f"Expected at most {MAX_FILE_BYTES} bytes, this file is larger.", code="damaged")

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -29,6 +30,16 @@ def test_json_is_read_back_as_it_was(tmp_path):
     content = {"a": [1, 2.5, None], "ü": {"b": "c"}}
     files.write_json(tmp_path / "a.json", content)
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == content
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.sha256, files.read_text, files.open_file])
+def test_a_pipe_or_a_device_is_refused_instead_of_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="no regular file but a pipe or a device"):
+            read(path)
+    with pytest.raises(OSError, match="folder"):
+        read(tmp_path)
 
 
 def test_the_hash_of_an_exported_model_follows_its_files(tmp_path):

@@ -89,9 +89,10 @@ class Photographs:
 
 def _lines(data: ReIDData, root: Path) -> Iterator[str]:
     """A line for each photograph; what lies in another folder is told by its name alone."""
+    inside = os.path.join(root, "")
 
     def name(path: str) -> str:
-        return os.path.relpath(path, root) if Path(path).is_relative_to(root) else os.path.basename(path)
+        return path[len(inside) :] if path.startswith(inside) else os.path.basename(path)
 
     for split in ("train", "query", "gallery"):
         for record in getattr(data, split):

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
+from kdas_tf import files
 from kdas_tf.data import counts, cuhk03_images, layouts
 from kdas_tf.data.records import Progress, Record, ReIDData
 from kdas_tf.errors import UserError
@@ -110,7 +111,8 @@ def _variables(path: Path) -> dict[str, npt.NDArray]:
     """The variables of a split file, each `[n]`; raises ValueError if they cannot be read."""
     try:
         # Data only: scipy does not evaluate MATLAB's objects and functions.
-        content = scipy.io.loadmat(path, appendmat=False, variable_names=_VARIABLES)
+        with files.open_file(path) as file:
+            content = scipy.io.loadmat(file, appendmat=False, variable_names=_VARIABLES)
     except Exception as error:  # scipy's reader raises many kinds on a damaged file
         raise ValueError(f"{type(error).__name__}: {error}") from error
     absent = [variable for variable in _VARIABLES if variable not in content]

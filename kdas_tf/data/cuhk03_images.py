@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from kdas_tf import files
 from kdas_tf.data.records import Progress
 from kdas_tf.errors import UserError
 from kdas_tf.formats import MAX_PIXELS
@@ -53,6 +54,7 @@ def extract(
     """
     failed: dict[str, str] = {}
     try:
+        files.open_file(mat).close()  # HDF5 would wait for a pipe
         file = h5py.File(mat, "r")
     except OSError as error:
         raise _damaged(mat, "it is not an HDF5 file, or not a complete one") from error

@@ -23,6 +23,9 @@ class ImageCache:
         records: a split.
         image_size: (height, width) in pixels.
         limit: most bytes to keep; each image needs height * width * 12. 0 keeps nothing.
+
+    Attributes:
+        bytes: what all images need.
     """
 
     def __init__(self, records: Sequence[Record], image_size: tuple[int, int], *, limit: float):
@@ -31,8 +34,8 @@ class ImageCache:
         self._paths = tf.constant([os.fsencode(record.path) for record in records], tf.string)
         self._shape = (*self.image_size, 3)
         numbers = math.prod(self._shape)
-        self._kept = None
-        if len(records) * numbers * _BYTES <= limit:
+        self._kept, self.bytes = None, len(records) * numbers * _BYTES
+        if self.bytes <= limit:
             missing = tf.fill([numbers], _MISSING)
             # Anonymous: a table with a name is kept until the process ends, and a table of runs makes dozens.
             self._kept = tf.lookup.experimental.MutableHashTable(

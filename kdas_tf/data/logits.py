@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdas_tf import files
 from kdas_tf.errors import UserError
 
 # What NumPy raises for a damaged file; a few bytes can claim to hold terabytes.
@@ -31,7 +32,7 @@ def read_logits(path: str | Path, image_names: Sequence[str], identities: Sequen
         UserError: the file cannot be read, lacks images or identities, or holds numbers that are not finite.
     """
     try:
-        with Path(path).open("rb") as file:
+        with files.open_file(path) as file:
             arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")

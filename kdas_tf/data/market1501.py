@@ -4,8 +4,9 @@ import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from kdas_tf.data import counts, layouts
+from kdas_tf.data import counts, layouts, own_people
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
 
@@ -21,6 +22,7 @@ PUBLISHED = {"train": (12_936, 751), "query": (3_368, 750), "gallery": (15_913, 
 # is distributed ends in .jpg.jpg.
 _NAME = re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)(s\d+)?(_.*)?\.(jpe?g|png)", re.IGNORECASE | re.ASCII)
 _OWN_NAME = re.compile(r"market[-_ ]?1501", re.IGNORECASE)
+_OWN_DISTRACTOR = re.compile(r"0000_c\d+s\d+_\d{6}_\d{2}\.jpg", re.ASCII)
 
 Skipped = tuple[tuple[str, str], ...]
 
@@ -31,10 +33,13 @@ def read(
     name: str = "Market-1501",
     distractors: str | None = None,
     published: bool | None = None,
+    zero_is_person: bool | None = None,
+    cameras_known: bool = True,
 ) -> ReIDData:
     """Reads the folders `bounding_box_train`, `query` and `bounding_box_test`.
 
-    Images of identity -1 are junk and left out; those of identity 0 are distractors, which stay in the gallery only.
+    Images of identity -1 are junk and left out. Images of identity 0 are distractors in Market-1501, which stay in the
+    gallery only; in a data set that counts its people from 0 they show a person, who gets the number after the highest.
     A data set without queries or gallery can be trained on: their splits are empty, and a warning is logged.
 
     Args:
@@ -44,6 +49,9 @@ def read(
             gallery as identity 0 of camera 0. For Market-1501, the folder `images` of distractors_500k.zip.
         published: whether to log what differs from the published numbers of Market-1501; None decides by the folder's
             name, because many other data sets have this layout.
+        zero_is_person: whether identity 0 is a person. None: if no file of it is named as Market-1501 names its
+            distractors, 0000_c1s1_000001_00.jpg.
+        cameras_known: False: the cameras in the names are not real; every match counts.
 
     Returns:
         The records, in the order of their file names, with absolute paths; and what was left out, with reasons.
@@ -53,17 +61,19 @@ def read(
             no image in `distractors`.
     """
     folder = layouts.find(root, layouts.MARKET1501)
-    train, skipped = _read_split(folder / TRAIN, keep_distractors=False)
-    if not train:
-        reasons = counts.count_reasons(skipped) or "the folder is empty"
+    splits = {part: _read_split(folder / part) for part in (TRAIN, QUERY, GALLERY)}
+    (train, _), (query, _), (gallery, _) = splits.values()
+    skipped = tuple(each for _, some in splits.values() for each in some)
+    data = _with_identity_0(ReIDData(name, train, query, gallery, skipped), zero_is_person)
+    if not data.train:
+        reasons = counts.count_reasons(path for path in data.skipped if Path(path[0]).parent == folder / TRAIN)
         raise UserError(
             f"Expected images named like 0002_c1s1_000451_03.jpg in {folder / TRAIN}, but none can be used "
-            f"({reasons}). Unpack the data set again or rename the images.",
+            f"({reasons or _what_else(folder / TRAIN)}). Unpack the data set again or rename the images.",
             code="content",
         )
-    query, query_skipped = _read_split(folder / QUERY, keep_distractors=False)
-    gallery, gallery_skipped = _read_split(folder / GALLERY, keep_distractors=True)
-    data = ReIDData(name, train, query, gallery, skipped + query_skipped + gallery_skipped)
+    if not cameras_known:
+        data = own_people.without_cameras(data)
     counts.warn_about_evaluation(data, folder)
     if published or (published is None and _OWN_NAME.search(folder.name)):
         counts.warn_unless_published(data, PUBLISHED)
@@ -73,7 +83,47 @@ def read(
     return dataclasses.replace(data, gallery=data.gallery + more, skipped=data.skipped + more_skipped)
 
 
-def _read_split(folder: Path, *, keep_distractors: bool) -> tuple[tuple[Record, ...], Skipped]:
+def _with_identity_0(data: ReIDData, is_person: bool | None) -> ReIDData:
+    """Gives the person of identity 0 another number, or leaves distractors out of all but the gallery."""
+    everyone = (*data.train, *data.query, *data.gallery)
+    names = [os.path.basename(record.path) for record in everyone if record.identity == 0]
+    if not names:
+        return data
+    if is_person is None:
+        is_person = not any(map(_OWN_DISTRACTOR.fullmatch, names))
+    if is_person:
+        number = 1 + max(record.identity for record in everyone)
+        splits: dict[str, Any] = {
+            split: tuple(dataclasses.replace(each, identity=each.identity or number) for each in getattr(data, split))
+            for split in ("train", "query", "gallery")
+        }
+        note = (
+            f"Identity 0 is taken for a person ({len(names):,} images) and has the number {number:,}, since its files "
+            "are not named as Market-1501's distractors. market1501.read.zero_is_person=False makes it distractors."
+        )
+        return dataclasses.replace(data, **splits, notes=(*data.notes, note))
+    train, query = (tuple(each for each in records if each.identity) for records in (data.train, data.query))
+    left = tuple((each.path, DISTRACTOR) for each in (*data.train, *data.query) if not each.identity)
+    notes = data.notes
+    if left:
+        notes += (
+            f"{len(left):,} images of identity 0 outside of the gallery are left out: its files are named as "
+            "Market-1501's distractors. If it is a person, give market1501.read.zero_is_person=True.",
+        )
+    return dataclasses.replace(data, train=train, query=query, skipped=(*data.skipped, *left), notes=notes)
+
+
+def _what_else(folder: Path) -> str:
+    """What a folder holds that has no image in it."""
+    entries = layouts.list_folder(folder)
+    inner = layouts.subfolders(folder)
+    if not inner:
+        return "the folder is empty" + (f" of images, with {len(entries)} other files" if entries else "")
+    people = f"; if they are people, use --gin_file={layouts.PEOPLE.gin_file} and --data_dir={folder}"
+    return f"it holds {len(inner)} folders ({layouts.some_of([path.name for path in inner])}), no image{people}"
+
+
+def _read_split(folder: Path) -> tuple[tuple[Record, ...], Skipped]:
     """Reads one flat folder; a missing folder holds nothing."""
     if not folder.is_dir():
         return (), ()
@@ -85,8 +135,6 @@ def _read_split(folder: Path, *, keep_distractors: bool) -> tuple[tuple[Record, 
             skipped.append((path, WRONG_NAME))
         elif match["identity"] == "-1":
             skipped.append((path, JUNK))
-        elif int(match["identity"]) == 0 and not keep_distractors:
-            skipped.append((path, DISTRACTOR))
         else:
             records.append(Record(path, int(match["identity"]), int(match["camera"])))
     return tuple(records), tuple(skipped)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from kdas_tf import files
 from kdas_tf.data import counts, layouts
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.errors import UserError
@@ -19,7 +20,7 @@ TRAIN_FOLDERS = ("train", "mask_train_v2")  # V1, V2
 TEST_FOLDERS = ("test", "mask_test_v2")
 
 # 0000/0000_000_01_0303morning_0015_0.jpg 0: the third field of the name is the camera, 1..15; then the identity.
-_LINE = re.compile(r"(?P<path>\d+/\d+_\d+_(?P<camera>\d+)_[^/\s]+)\s+(?P<identity>\d+)", re.ASCII)
+_LINE = re.compile(r"(?P<path>\d+/\d+_\d+_(?P<camera>\d{1,400})_[^/\s]+)\s+(?P<identity>\d{1,400})", re.ASCII)
 
 
 def read(root: str | os.PathLike, *, name: str = "MSMT17", with_val: bool = False) -> ReIDData:
@@ -68,7 +69,7 @@ def read(root: str | os.PathLike, *, name: str = "MSMT17", with_val: bool = Fals
 def _read_list(path: Path) -> list[Record]:
     """Reads the lines `path identity` of a list, with paths and identities as they are written."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = files.read_text(path).splitlines()
     except FileNotFoundError as error:
         raise UserError(
             f"Expected the list {path.name} in {path.parent}, but it is missing. Copy it from the archive of MSMT17, "

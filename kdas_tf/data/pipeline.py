@@ -72,16 +72,31 @@ class TrainingImages:
         records: the training split.
         image_size: (height, width) in pixels.
         cache_bytes: memory for decoded images, which are kept if all of them fit (`ImageCache`); batches are the same.
+        teacher_size: (height, width) at which a teacher sees the same photographs, changed in the same way; None if no
+            teacher sees them, or at `image_size`.
 
     Attributes:
         labels: label of every record, from 0 on, int32 `[records]`.
         identities: the identity that each label stands for.
     """
 
-    def __init__(self, records: Sequence[Record], image_size: tuple[int, int], *, cache_bytes: float = 0):
+    def __init__(
+        self,
+        records: Sequence[Record],
+        image_size: tuple[int, int],
+        *,
+        cache_bytes: float = 0,
+        teacher_size: tuple[int, int] | None = None,
+    ):
         labels, self.identities = relabel(records)
         self.labels = np.asarray(labels, np.int32)
-        self.cache = ImageCache(records, image_size, limit=cache_bytes)
+        self.caches = [ImageCache(records, image_size, limit=cache_bytes)]
+        if teacher_size is not None and tuple(teacher_size) != self.caches[0].image_size:
+            self.caches.append(ImageCache(records, teacher_size, limit=cache_bytes - self.caches[0].bytes))
+
+
+VIEWS = ("image", "teacher_image")
+"""What a batch calls the photographs as the network in training sees them, and as its teacher does."""
 
 
 def balanced_batches(
@@ -114,7 +129,8 @@ def balanced_batches(
     Returns:
         A data set of known length, epochs - start_epoch times `sampler.steps_per_epoch(chosen, P * K)` less start_step,
         with elements {"image": float32 `[P*K, height, width, 3]` in 0..255, "label": int32 `[P*K]`, "index": int32
-        `[P*K]`}, grouped by identity; `index` is a position in the records.
+        `[P*K]`}, grouped by identity; `index` is a position in the records. Where a teacher sees the photographs at
+        another size, "teacher_image" holds them: float32 `[P*K, *teacher_size, 3]`.
 
     Raises:
         UserError: there are too few identities, or the devices cannot share the batches.
@@ -122,18 +138,22 @@ def balanced_batches(
     chosen = np.arange(len(images.labels)) if indices is None else np.asarray(indices)
     sampler = BalancedSampler(images.labels[chosen], sampling.identities_per_batch, sampling.images_per_identity, seed)
     steps = range(start_epoch * sampler.steps_per_epoch + start_step, epochs * sampler.steps_per_epoch)
-    cache, augmentation, labels = images.cache, sampling.augmentation, tf.constant(images.labels)
-    plans = _plans(sampler, chosen.astype(np.int32), augmentation, cache.image_size, steps, shard)
+    caches, augmentation, labels = images.caches, sampling.augmentation, tf.constant(images.labels)
+    plans = _plans(sampler, chosen.astype(np.int32), augmentation, [each.image_size for each in caches], steps, shard)
 
-    def batch(index: tf.Tensor, choices: tf.Tensor, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        image = image if augmentation is None else augmentation(image, choices)
-        return {"image": image, "label": tf.gather(labels, index), "index": index}
+    def batch(index: tf.Tensor, choices: tf.Tensor, *views: tf.Tensor) -> dict[str, tf.Tensor]:
+        if augmentation is not None:
+            views = tuple(map(augmentation, views, tf.split(choices, len(views), axis=1)))
+        return {"label": tf.gather(labels, index), "index": index, **dict(zip(VIEWS, views, strict=False))}
 
-    if cache.keeps:
-        dataset = _map(plans, lambda index, choices: batch(index, choices, cache.load(index)))
+    if all(cache.keeps for cache in caches):
+        dataset = _map(plans, lambda index, choices: batch(index, choices, *(cache.load(index) for cache in caches)))
     else:
         # Image by image, so that all threads decode for the same batch.
-        read = _map(plans.unbatch(), lambda index, choices: (index, choices, cache.read(index)), _READ_FILES)
+        def read_one(index: tf.Tensor, choices: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return index, choices, *(cache.read(index) for cache in caches)
+
+        read = _map(plans.unbatch(), read_one, _READ_FILES)
         dataset = _map(read.batch(shard.part(sampler.batch_size), drop_remainder=True), batch)
     return _finish(dataset.apply(tf.data.experimental.assert_cardinality(len(steps) * shard.devices)))
 
@@ -162,11 +182,14 @@ def _plans(
     sampler: BalancedSampler,
     indices: npt.NDArray[np.int32],
     augmentation: transforms.Augmentation | None,
-    image_size: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
     steps: range,
     shard: BatchShard,
 ) -> tf.data.Dataset:
-    """What each part of each batch shows: positions in the records `[part]`, and choices `[part, any]`."""
+    """What each part of each batch shows: positions in the records `[part]`, and choices `[part, any]`.
+
+    The choices are those for images of the first size, then the same for each other one.
+    """
     rows, part = shard.rows(sampler.batch_size), shard.part(sampler.batch_size)
 
     def choose(places: Sequence[tuple[int, int]]) -> npt.NDArray[np.float32]:
@@ -174,7 +197,8 @@ def _plans(
             return np.zeros((len(places) * (rows.stop - rows.start), 1), np.float32)
         shape = (augmentation.random_numbers, sampler.batch_size)
         numbers = [_random_numbers(sampler.seed, *place, shape)[:, rows] for place in places]
-        return augmentation.choose(np.concatenate(numbers, axis=1), image_size)
+        together = np.concatenate(numbers, axis=1)
+        return np.concatenate([augmentation.choose(together, sizes[0], size) for size in sizes], axis=1)
 
     def plan(first: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         planned = range(int(first), min(int(first) + _PLANNED_STEPS, steps.stop))

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from operator import index
 from pathlib import Path
+from typing import Any
 
 from kdas_tf import files
 from kdas_tf.errors import UserError
@@ -42,6 +43,8 @@ class ReIDData:
         query: photographs to search with.
         gallery: photographs to search in; its identities are those of `query`, and never those of `train`.
         skipped: (path, reason) of every file that was left out.
+        notes: what people must know of it, such as how it was split.
+        cameras_known: whether the cameras are those that took the photographs; otherwise each photograph has its own.
     """
 
     name: str
@@ -49,6 +52,34 @@ class ReIDData:
     query: tuple[Record, ...] = ()
     gallery: tuple[Record, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    cameras_known: bool = True
+
+    def matched_queries(self) -> int:
+        """How many queries have a match in the gallery from another camera; without one there is nothing to judge."""
+        cameras: dict[int, set[int]] = {}
+        for record in self.gallery:
+            cameras.setdefault(record.identity, set()).add(record.camera)
+        return sum(bool(cameras.get(record.identity, set()) - {record.camera}) for record in self.query)
+
+
+def with_small_numbers(data: ReIDData) -> ReIDData:
+    """Numbers identities and cameras from 1 in their order where one is too long for a computer's numbers.
+
+    Identity 0 stays what it is.
+    """
+    everyone = (*data.train, *data.query, *data.gallery)
+    if all(max(record.identity, record.camera) < 2**62 for record in everyone):
+        return data
+    identity = {each: i for i, each in enumerate(sorted({record.identity for record in everyone} - {0}), start=1)}
+    camera = {each: i for i, each in enumerate(sorted({record.camera for record in everyone}), start=1)}
+
+    def renumbered(records: tuple[Record, ...]) -> tuple[Record, ...]:
+        return tuple(Record(each.path, identity.get(each.identity, 0), camera[each.camera]) for each in records)
+
+    splits: dict[str, Any] = {split: renumbered(getattr(data, split)) for split in ("train", "query", "gallery")}
+    note = "Some identities or cameras are numbers of 19 digits or more: here they are numbered from 1 in their order."
+    return dataclasses.replace(data, **splits, notes=(*data.notes, note))
 
 
 def relabel(records: Sequence[Record]) -> tuple[list[int], list[int]]:
@@ -69,7 +100,7 @@ def save(data: ReIDData, path: str | os.PathLike) -> None:
     for split in ("train", "query", "gallery"):
         content[split] = [{**each, "path": files.inside(each["path"], workdir)} for each in content[split]]
     content["skipped"] = [(files.inside(file, workdir), reason) for file, reason in data.skipped]
-    files.write_json(path, content)
+    files.write_json(path, {**content, "matched_queries": data.matched_queries()})
 
 
 def load(path: str | os.PathLike) -> ReIDData:
@@ -89,7 +120,10 @@ def load(path: str | os.PathLike) -> ReIDData:
             for split, records in ((split, content[split]) for split in ("train", "query", "gallery"))
         }
         skipped = tuple((os.path.join(workdir, file), str(reason)) for file, reason in content["skipped"])
-        return ReIDData(str(content["name"]), **splits, skipped=skipped)
+        notes = tuple(str(note) for note in content["notes"])
+        return ReIDData(
+            str(content["name"]), **splits, skipped=skipped, notes=notes, cameras_known=bool(content["cameras_known"])
+        )
     except DAMAGED_INDEX as error:
         raise UserError(
             f"Expected the index of a data set in {path}, which the data stage writes, but it cannot be read "

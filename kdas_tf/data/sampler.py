@@ -45,7 +45,8 @@ class BalancedSampler:
         if len(counts) < identities_per_batch:
             raise UserError(
                 f"Expected at least identities_per_batch = {identities_per_batch} identities, but the images show "
-                f"{len(counts)}. Lower settings.Sampling.identities_per_batch, or add photographs of more people.",
+                f"{len(counts)}. Add photographs of more people, or lower settings.Sampling.identities_per_batch of "
+                "the stage: TEACHER_IDENTITIES_PER_BATCH for the teacher, else with search/ or train/ before it.",
                 code="fit",
             )
         self._counts, self._starts = counts, np.cumsum(counts) - counts

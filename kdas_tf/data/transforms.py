@@ -130,12 +130,16 @@ class Augmentation:
         """Random numbers for each image. The first four do not depend on erasing, so that flip and crop do not."""
         return 4 + 4 * _ERASING_TRIES * bool(self.erasing_probability)
 
-    def choose(self, numbers: npt.NDArray[np.float32], image_size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    def choose(
+        self, numbers: npt.NDArray[np.float32], image_size: tuple[int, int], shown_at: tuple[int, int] | None = None
+    ) -> npt.NDArray[np.float32]:
         """Chooses what happens to each image.
 
         Args:
             numbers: random numbers in [0, 1), `[random_numbers, n]`.
-            image_size: (height, width) in pixels.
+            image_size: (height, width) in pixels, of which padding and erased rectangles are so many.
+            shown_at: (height, width) of the images that are changed, where they are the same photographs at another
+                size: they are moved, mirrored and erased by the same shares. None for `image_size`.
 
         Returns:
             Float32 `[n, 8]`: the window of the image that is shown, as `tf.image.crop_and_resize` describes it (top,
@@ -157,6 +161,10 @@ class Augmentation:
             erased = numbers[3] < self.erasing_probability
             boxes = numbers[4:, erased].T.reshape(-1, 4, _ERASING_TRIES)
             rectangles[erased] = _rectangles(boxes, *image_size)
+        if shown_at is not None and shown_at != image_size:
+            ratio = np.array(shown_at, np.float32) / np.array(image_size, np.float32)
+            offset, rectangles = np.rint(offset * ratio), np.rint(rectangles * np.tile(ratio, 2))
+            image_size = shown_at
         return np.concatenate([_windows(mirrored, offset, image_size), rectangles], axis=1, dtype=np.float32)
 
     def __call__(self, images: tf.Tensor, choices: tf.Tensor) -> tf.Tensor:

@@ -34,14 +34,14 @@ class Shown(NamedTuple):
     Attributes:
         photograph: its file.
         identity: of the person; 0 is a distractor.
-        camera: its number.
+        camera: its number; None where nobody knows it.
         distance: to the query.
         correct: whether it shows the query's person.
     """
 
     photograph: str | os.PathLike[str]
     identity: int
-    camera: int
+    camera: int | None
     distance: float = math.nan
     correct: bool = False
 
@@ -49,6 +49,11 @@ class Shown(NamedTuple):
     def who(self) -> str:
         """The person, for people."""
         return "distractor" if self.identity == 0 else f"id {self.identity}"
+
+    @property
+    def where(self) -> str:
+        """The camera, for people."""
+        return "cam ?" if self.camera is None else f"cam {self.camera}"
 
 
 class RankedQuery(NamedTuple):
@@ -162,6 +167,6 @@ def _draw(axes: Axes, sheet: npt.NDArray, shown: Shown, place: tuple[int, int], 
     frame = (left - (_BORDER + 1) / 2, top - (_BORDER + 1) / 2)  # a pixel begins half a pixel before its number
     look = {"edgecolor": color, "linestyle": dashes, "linewidth": 1.5}
     axes.add_patch(Rectangle(frame, width + _BORDER, height + _BORDER, fill=False, **look))
-    below += f"{shown.who}\ncam {shown.camera}"
+    below += f"{shown.who}\n{shown.where}"
     axes.text(left + width / 2, top - 5, above, ha="center", va="bottom", fontsize=6.5, color=color, weight="bold")
     axes.text(left + width / 2, top + height + 6, below, ha="center", va="top", fontsize=5, linespacing=1.1)

@@ -151,11 +151,12 @@ def _ranked_list(ranked: RankedQuery) -> str:
 def _figure(kind: str, mark: str, shown: Shown, words: str) -> str:
     distance = "" if math.isnan(shown.distance) else f"<br>{shown.distance:.3f}"
     buffer = io.BytesIO()
+    said = f"{words}: {shown.who}, {shown.where.replace('cam', 'camera')}"
     thumbnail(shown.photograph, _THUMBNAIL, enlarge=1.0).save(buffer, "JPEG", quality=_QUALITY)
     return (
         f'<figure class="shown {kind}"><div class="mark">{mark}</div>'
-        f'<img src="{_data_uri("jpeg", buffer.getvalue())}" alt="{words}: {shown.who}, camera {shown.camera}">'
-        f"<figcaption>{shown.who}<br>cam {shown.camera}{distance}</figcaption></figure>"
+        f'<img src="{_data_uri("jpeg", buffer.getvalue())}" alt="{said}">'
+        f"<figcaption>{shown.who}<br>{shown.where}{distance}</figcaption></figure>"
     )
 
 

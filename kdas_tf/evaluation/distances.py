@@ -84,7 +84,7 @@ class FeatureDistances:
         """Distances `[last - first, gallery]` of some queries to the whole gallery."""
         lengths = self._query_lengths[first:last, None]
         scale = -1 / lengths if self.metric == "cosine" else -2.0
-        query = (self.query[first:last] * scale).astype(np.float32)
+        query = (self.query[first:last].astype(np.float64) * scale).astype(np.float32)  # float16 holds no 2 * 40,000
         distances = np.empty((len(query), len(self.gallery)), np.float32)
         if self.gallery.dtype == np.float32:
             np.matmul(query, self.gallery.T, out=distances)

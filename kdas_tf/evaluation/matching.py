@@ -82,7 +82,7 @@ class Matching:
             return (
                 f"Expected queries with a match from another camera, but {shown} of {count} have photographs of their "
                 f"person in the gallery only from their own camera, which the rules remove{others}. Give the "
-                "photographs the cameras that took them, or set camera_pattern=None if there are none."
+                "photographs the cameras that took them; where nobody knows them, a camera of its own each."
             )
         return (
             f"Expected queries with a match in the gallery, but none of {count} shares an identity with any of "

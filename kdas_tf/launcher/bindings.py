@@ -1,9 +1,11 @@
 """What the launcher does with gin: reads .gin files, refuses what nothing would read, describes what is bound."""
 
 import collections.abc
+import contextlib
 import dataclasses
 import functools
 import inspect
+import os
 import re
 import types
 import typing
@@ -42,6 +44,7 @@ def parse(
         UserError: a file is missing, a line cannot be parsed, a name is unknown, or a binding is read by nothing.
     """
     gin.add_config_file_search_path(str(REPOSITORY))
+    gin._FILE_READERS[:] = [(_Opened(), os.path.isfile)]
     for file in gin_files:
         _parse(functools.partial(gin.parse_config_file, file), f"--gin_file={file}")
     imports = "\n".join(sorted(s.format() for s in gin._IMPORTS if not s.module.startswith("__gin__")))
@@ -60,6 +63,27 @@ def parse(
     _check_unread(reached, {name for name in _own_macros(gin_files, gin_params) if (name, "gin.macro") not in read})
 
 
+class _Opened:
+    """Opens .gin files for gin; refuses a file that is being read already, which gin would read 1,000 times."""
+
+    def __init__(self):
+        self._open: list[str] = []
+
+    @contextlib.contextmanager
+    def __call__(self, path: str) -> Iterator[typing.TextIO]:
+        real = os.path.realpath(path)
+        if real in self._open:
+            raise UserError(
+                f"{path} includes itself, by way of {' and '.join(self._open)}. Take that include out.", code="binding"
+            )
+        self._open.append(real)
+        try:
+            with open(path, encoding="utf-8") as file:
+                yield file
+        finally:
+            self._open.pop()
+
+
 def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """{binding: value} for the stages that have the arguments."""
     found = {}
@@ -76,8 +100,8 @@ def _for_stages(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _parse(action: Callable[[], Any], source: str) -> None:
     try:
         action()
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(str(error).splitlines()[0], code=error.code) from error  # gin adds a line for each file
     except Exception as error:  # gin raises whatever the imported modules and its parser raise
         message = " ".join(f"{source}: {type(error).__name__}: {error}".split())
         known = renamed.new_name(message)

@@ -42,21 +42,41 @@ def records_of(steps: Sequence[Step], workdir: Path, launcher: Mapping[str, str]
     """
     records: dict[str, Record] = {}
     for stage, arguments, texts in steps:
-        free = tuple(stage.may_change(arguments))
+        sources = stage.reads(workdir, arguments)
+        # A file is told by what is in it, wherever it lies: the argument that gives it decides nothing else.
+        given: dict[Source, str | None] = {
+            each: _argument_of(each, texts) for each in sources or () if isinstance(each, Path)
+        }
+        names = {each: _name_of(each, given.get(each), texts, workdir) for each in sources or ()}
+        free = (*stage.may_change(arguments), *filter(None, given.values()))
         deciding = {
             name: text
             for name, text in texts.items()
             if not any(name == each or name.startswith(f"{each}.") for each in free)
         }
-        sources = stage.reads(workdir, arguments)
         records[stage.name] = {
             "format": FORMAT,
             "arguments": deciding,
             "launcher": {name: launcher[name] for name in stage.decided_by},
             "repeatable": stage.repeatable,
-            "reads": None if sources is None else {str(each): _identity(each, workdir, records) for each in sources},
+            "reads": None if sources is None else {names[each]: _identity(each, workdir, records) for each in sources},
         }
     return records
+
+
+def _argument_of(path: Path, texts: Mapping[str, str]) -> str | None:
+    """The argument that gives a file or its folder, if one does."""
+    written = (repr(str(path)), repr(str(path.parent)))
+    return next((name for name, text in texts.items() if text in written), None)
+
+
+def _name_of(source: Source, argument: str | None, texts: Mapping[str, str], workdir: Path) -> str:
+    """What a source is called in records and messages."""
+    if not isinstance(source, Path):
+        return str(source)
+    if argument is None:
+        return files.inside(source, workdir)
+    return argument if texts[argument] == repr(str(source)) else f"{argument}/{source.name}"
 
 
 def _identity(source: Source, workdir: Path, records: Mapping[str, Record]) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from kdas_tf.errors import UserError
 from kdas_tf.launcher import bindings, faults, guard, lock
@@ -20,8 +21,20 @@ def steps_of(stages: Sequence[Stage]) -> list[Step]:
     return [Step(stage, arguments[stage.name], bindings.settings_of(stage)) for stage in stages]
 
 
+def left_out(steps: Sequence[Step], workdir: Path) -> list[Step]:
+    """The steps for whose results no other step has a use, such as a teacher's where T is 0 throughout."""
+    found = []
+    for step in steps:
+        users = [each for each in steps if each.stage.name in step.stage.serves]
+        if users and not any(step.stage.name in (each.stage.reads(workdir, each.arguments) or ()) for each in users):
+            found.append(step)
+    return found
+
+
 def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> None:
     """Runs stages in order, in a workdir that belongs to this job meanwhile; `launcher` as in `guard.records_of`."""
+    unused = left_out(steps, job.workdir)
+    steps = [step for step in steps if step not in unused]
     with contextlib.ExitStack() as held:
 
         def begin():
@@ -41,6 +54,8 @@ def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> Non
             print("started; what the job does is printed by its first worker", flush=True)
             held.enter_context(contextlib.redirect_stdout(held.enter_context(open(os.devnull, "w"))))
         workers.run_on_first_worker(job.strategy, begin)
+        for step in unused:
+            print(f"{step.stage.name}: left out, no stage of this command reads it", flush=True)
         for step in steps:
             # Again: what a stage reads may depend on what the stages before it have left.
             record = guard.records_of([step], job.workdir, launcher)[step.stage.name]
@@ -92,7 +107,7 @@ def _is_done(step: Step, job: Job, record: guard.Record) -> bool:
         return False
     if not step.stage.stands(job, **step.arguments):
         return False
-    return not step.stage.repeatable or (record["reads"] is not None and guard.read(folder) == record)
+    return not step.stage.repeatable or (record["reads"] is not None and guard.read(folder) in (None, record))
 
 
 def _check_unchanged(step: Step, job: Job, record: guard.Record) -> None:
@@ -130,7 +145,10 @@ def _do(step: Step, job: Job) -> None:
 
 def describe(steps: Sequence[Step], job: Job) -> Iterator[str]:
     """Yields the lines that `--dry_run` prints."""
+    unused = left_out(steps, job.workdir)
+    steps = [step for step in steps if step not in unused]
     yield "Stages: " + ", ".join(step.stage.name for step in steps)
+    yield from (f"  {step.stage.name}: left out, no stage of this command reads it" for step in unused)
     identities = None
     for step in steps:
         if step.stage.identities is not None:

@@ -60,6 +60,7 @@ def load(folder: str | os.PathLike) -> keras.Model:
             f"Expected the network in {folder} to be one of {', '.join(KINDS)}, got {content['kind']!r}.", code="choice"
         )
     try:
+        files.open_file(Path(folder) / WEIGHTS).close()  # HDF5 would wait for a pipe
         network = KINDS[content["kind"]](**content["config"])
         network.load_weights(Path(folder) / WEIGHTS)
         return network

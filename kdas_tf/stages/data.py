@@ -2,13 +2,13 @@
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdas_tf.data import market1501, records, verify
+from kdas_tf.data import counts, market1501, records, verify
 from kdas_tf.data.contents import Photographs
-from kdas_tf.data.counts import describe
 from kdas_tf.data.embedded import synthetic
 from kdas_tf.data.embedded.synthetic import RenderedPeople
 from kdas_tf.data.records import ReIDData
@@ -20,12 +20,29 @@ from kdas_tf.stages.stage import Source, stage
 RESULT = "dataset.json"
 
 
-def plan(job: Job, identities: int | None, *, data_dir: str | None, **_: Any) -> list[str]:
-    """Says what the stage would do."""
+def plan(
+    job: Job,
+    identities: int | None,
+    *,
+    data_dir: str | None,
+    reader: Callable[..., ReIDData],
+    people: RenderedPeople,
+) -> list[str]:
+    """Says what the stage would do, and how many images there are; none of them is opened."""
     folder = job.workdir / "data"
+    if data_dir is not None:
+        data = read(reader, Path(data_dir), extract=False, training=True)
+        return [f"reads {data_dir}", *_counted(data)]
     if (folder / RESULT).exists():
-        return [f"uses {folder / RESULT}"]
-    return [f"reads {data_dir}" if data_dir else f"renders the embedded people into {folder / 'embedded'}"]
+        return [f"uses {folder / RESULT}", *_counted(load(job.workdir))]
+    return [
+        f"renders the embedded people into {folder / 'embedded'}: {people.train_identities} to train on, "
+        f"{people.test_identities} to judge on"
+    ]
+
+
+def _counted(data: ReIDData) -> list[str]:
+    return [*counts.describe(data).splitlines(), counts.verdict(data)]
 
 
 def count_identities(
@@ -35,7 +52,7 @@ def count_identities(
     if (job.workdir / "data" / RESULT).exists():
         return len(records.relabel(load(job.workdir).train)[1])
     if data_dir is not None:
-        return len(records.relabel(read(reader, Path(data_dir), extract=False).train)[1])
+        return len(records.relabel(read(reader, Path(data_dir), extract=False, training=True).train)[1])
     return people.train_identities
 
 
@@ -45,10 +62,10 @@ def _photographs(
     """What the stage reads; None where it renders."""
     if data_dir is None:
         return None
-    root = Path(data_dir).absolute()
+    root = Path(os.path.abspath(os.path.expanduser(data_dir)))
     return Photographs(
         root,
-        lambda: read(reader, root, extract=False),
+        lambda: read(reader, root, extract=False, training=True),
         workdir / "data",
         listed_only="extract" in inspect.signature(reader).parameters,
         progress=progress_line("data: reading photographs"),
@@ -83,7 +100,7 @@ def stands(job: Job, **arguments: Any) -> bool:
     reads=reads,
     repeatable=True,
     stands=stands,
-    may_change=lambda arguments: ("data_dir",),
+    may_change=lambda arguments: ("data_dir",) if arguments["data_dir"] is None else ("data_dir", "people"),
     decided_by=(),
 )
 def run(
@@ -108,7 +125,7 @@ def run(
     root = Path(data_dir) if data_dir is not None else folder / "embedded"
     if data_dir is None:
         synthetic.write_dataset(root, people, progress=progress_line("data: rendering people"))
-    data = verify.drop_damaged(read(reader, root), progress=progress_line("data: checking images"))
+    data = verify.drop_damaged(read(reader, root, training=True), progress=progress_line("data: checking images"))
     if not data.train:
         raise UserError(
             f"Expected photographs to learn from in {data.name}, but it only has some to evaluate on. Judge a network "
@@ -116,19 +133,27 @@ def run(
         )
     kept, skipped = verify.keep_trainable(data.train)
     name = root.name if data_dir is not None else "embedded people"
-    data = ReIDData(name, tuple(kept), data.query, data.gallery, (*data.skipped, *skipped))
-    print(describe(data), flush=True)
+    data = dataclasses.replace(data, name=name, train=kept, skipped=(*data.skipped, *skipped))
+    print(*_counted(data), sep="\n", flush=True)
     photographs = _photographs(job.workdir, data_dir=data_dir, reader=reader)
     if photographs is not None:
         photographs.keep()
     records.save(data, folder / RESULT)
 
 
-def read(reader: Callable[..., ReIDData], root: Path, *, extract: bool = True) -> ReIDData:
-    """Calls a reader, with progress and `extract` if it has them: CUHK03's takes images out of an archive first."""
-    options = {"progress": progress_line("data: extracting images"), "extract": extract}
+def read(reader: Callable[..., ReIDData], root: Path, *, extract: bool = True, training: bool = False) -> ReIDData:
+    """Calls a reader with those of the options that it has.
+
+    Args:
+        reader: reads the folder.
+        root: the folder.
+        extract: CUHK03's takes images out of an archive first.
+        training: one of one's own photographs keeps some people to train on, which are else all judged.
+    """
+    options = {"progress": progress_line("data: extracting images"), "extract": extract, "training": training}
     known = inspect.signature(reader).parameters
-    return reader(root, **{name: value for name, value in options.items() if name in known})
+    data = reader(root, **{name: value for name, value in options.items() if name in known})
+    return records.with_small_numbers(data)
 
 
 def load(workdir: Path) -> ReIDData:

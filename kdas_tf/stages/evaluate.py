@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdas_tf import files
-from kdas_tf.data import market1501
+from kdas_tf.data import counts, market1501
 from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation import distances, printing, ranking
@@ -16,6 +16,7 @@ from kdas_tf.evaluation.embeddings import load
 from kdas_tf.evaluation.ranking import RankingResult, Rules
 from kdas_tf.evaluation.rerank import RerankedDistances, Reranking
 from kdas_tf.evaluation.verification import Verification, VerificationSettings
+from kdas_tf.models import saved
 from kdas_tf.settings import Job
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import loading
@@ -65,7 +66,8 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source] | Non
     """The run's data and the stage whose network is judged; None if anything is from elsewhere."""
     if any(arguments[name] is not None for name in ("model", "embeddings", "data_dir")):
         return None
-    own: tuple[Source, ...] = ("data", loading.own_network(workdir))
+    network = loading.own_network(workdir)
+    own: tuple[Source, ...] = ("data", network, workdir / network / saved.WEIGHTS)
     return (*own, photographs) if (photographs := data_stage.judged_photographs(workdir)) else own
 
 
@@ -108,9 +110,13 @@ def run(
     since, folder = time.monotonic(), job.workdir / "evaluate"
     check(model=model, embeddings=embeddings, metric=metric, batch_size=batch_size, shown_queries=shown_queries)
     if embeddings is None:
-        data = loading.data_to_judge(job.workdir, data_dir, reader)
+        data = loading.data_to_judge(job.workdir, data_dir, reader, model)
         with job.strategy.scope():
             loaded = loading.open_network(job.workdir, model, image_size)
+        if not data.matched_queries() and model is None:  # the last of a command's stages: the others have done well
+            print(f"evaluate: not judged: {counts.why_unjudged(data)}", flush=True)
+            files.write_json(folder / RESULT, {"data": data.name, "not_judged": counts.why_unjudged(data)})
+            return
         embedded = loading.embed(loaded, data, folder / "embeddings", flip=flip, batch_size=batch_size)
     else:
         embedded = EmbeddedData(Path(embeddings).name, "a file of embeddings", *load(embeddings))
@@ -133,12 +139,15 @@ def _judge(embedded: EmbeddedData, judgement: Judgement, metric: Metric, rerank:
     plain = FeatureDistances(*features, metric)
     pairs = Verification(judgement.verification, metric) if judgement.verification is not None else None
     result, reranked = rank("ranking", plain, pairs), None
-    scores = [as_score(embedded.name, result, embedded.parameters)]
+    name = embedded.name if embedded.cameras_known else f"{embedded.name}, near-copies count"
+    scores = [as_score(name, result, embedded.parameters)]
     if rerank:
         progress = progress_line("evaluate: neighbours")
         reranked = rank("re-ranking", RerankedDistances(*features, judgement.reranking, progress=progress))
-        scores.append(as_score(f"{embedded.name}, re-ranked", reranked, embedded.parameters))
+        scores.append(as_score(f"{name}, re-ranked", reranked, embedded.parameters))
     conventions = {"distance": metric, **judgement.rules.conventions()}
+    if not embedded.cameras_known:
+        conventions["left_out"] = "nothing: the cameras are not known, so near-copies of the query count as matches"
     return Outcome(embedded, plain, result, reranked, pairs.result() if pairs else None, scores, conventions)
 
 
@@ -159,6 +168,8 @@ def _content(outcome: Outcome, *, seconds: float) -> dict[str, Any]:
         "parameters": embedded.parameters,
         "queries": len(embedded.query),
         "gallery": len(embedded.gallery),
+        "cameras_known": embedded.cameras_known,
+        "notes": list(embedded.notes),
         "embedding_size": int(embedded.query.features.shape[1]),
         "seconds": round(seconds, 1),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from kdas_tf.data.pipeline import naming_damaged_images, ordered_batches
@@ -14,6 +15,7 @@ from kdas_tf.evaluation.features import Features, Network, extract
 from kdas_tf.evaluation.printing import Score
 from kdas_tf.evaluation.ranking import RankingResult
 from kdas_tf.stages.reporting import progress_line
+from kdas_tf.training.inference import inference
 
 
 def embed(
@@ -25,7 +27,9 @@ def embed(
     flip: bool = False,
     title: str,
 ) -> Features:
-    """Embeds photographs, with progress under a title: `[photographs, D]`."""
+    """Embeds photographs, with progress under a title: `[photographs, D]`; a Keras model is put in inference mode."""
+    if isinstance(network, keras.Model):
+        network = inference(network)
     batches = ordered_batches(records, image_size=image_size, batch_size=batch_size)
     with naming_damaged_images(records):
         return extract(network, batches, total=len(records), flip=flip, progress=progress_line(title))
@@ -38,9 +42,9 @@ def labelled(features: Features, records: Sequence[Record], split: str) -> Embed
 
 
 def judge(network: Network, data: ReIDData, *, image_size: tuple[int, int], title: str) -> RankingResult | None:
-    """Ranks the gallery for every query; None where the data set has no queries or no gallery."""
-    if not data.query or not data.gallery:
-        print(f"{title}: skipped, {data.name} has no query or no gallery images", flush=True)
+    """Ranks the gallery for every query; None where no query of the data set has a match."""
+    if not data.matched_queries():
+        print(f"{title}: not judged, no query of {data.name} has a match from another camera", flush=True)
         return None
     query, gallery = (
         labelled(embed(network, records, image_size=image_size, title=f"{title}: {split}"), records, split)

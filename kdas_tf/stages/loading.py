@@ -1,5 +1,6 @@
 """Loads what is judged or exported: a network of any run, an exported model, a data set, a file of embeddings."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -11,8 +12,7 @@ import numpy as np
 
 import kdas_tf
 from kdas_tf import files
-from kdas_tf.data import verify
-from kdas_tf.data.counts import describe
+from kdas_tf.data import counts, verify
 from kdas_tf.data.records import ReIDData
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation import cache
@@ -52,6 +52,8 @@ class EmbeddedData(NamedTuple):
     photographs: tuple[list[str], list[str]] | None = None  # files of queries and gallery
     network: str | None = None  # `LoadedNetwork.identity`
     parameters: int | None = None
+    notes: tuple[str, ...] = ()  # what people must know of the data set
+    cameras_known: bool = True
 
 
 def embed(loaded: LoadedNetwork, data: ReIDData, folder: Path, *, flip: bool, batch_size: int) -> EmbeddedData:
@@ -75,9 +77,9 @@ def embed(loaded: LoadedNetwork, data: ReIDData, folder: Path, *, flip: bool, ba
         parts.append(judging.labelled(features, records, split))
         photographs.append(paths)
     query, gallery = parts
-    return EmbeddedData(
-        loaded.name, data.name, query, gallery, (photographs[0], photographs[1]), loaded.identity, loaded.parameters
-    )
+    both = photographs[0], photographs[1]
+    about: dict[str, Any] = {"notes": data.notes, "cameras_known": data.cameras_known}
+    return EmbeddedData(loaded.name, data.name, query, gallery, both, loaded.identity, loaded.parameters, **about)
 
 
 def open_network(workdir: Path, model: str | None, image_size: tuple[int, int] | None) -> LoadedNetwork:
@@ -89,7 +91,7 @@ def open_network(workdir: Path, model: str | None, image_size: tuple[int, int] |
     folder = Path(model) if model is not None else workdir / own_network(workdir)
     if folder.suffix in FILES:
         return _open_file(folder, image_size)
-    if (folder / SAVED_MODEL).exists():
+    if (folder / SAVED_MODEL).is_file():
         return _open_saved_model(folder, image_size)
     if model is None and not (folder / saved.INDEX).exists():
         raise UserError(
@@ -150,11 +152,14 @@ def read_data(run: Path, data_dir: str | None, reader: Callable[..., ReIDData], 
     return data_stage.load(run) if (run / "data" / data_stage.RESULT).exists() else None
 
 
-def data_to_judge(workdir: Path, data_dir: str | None, reader: Callable[..., ReIDData]) -> ReIDData:
+def data_to_judge(
+    workdir: Path, data_dir: str | None, reader: Callable[..., ReIDData], model: str | None = None
+) -> ReIDData:
     """Reads queries and gallery, and prints how many there are.
 
     Raises:
-        UserError: there is no data set, or it has no queries or no gallery.
+        UserError: there is no data set, or one that was given and cannot be judged on; that of a run may be for
+            training alone.
     """
     data = read_data(workdir, data_dir, reader, title="evaluate")
     if data is None:
@@ -163,10 +168,24 @@ def data_to_judge(workdir: Path, data_dir: str | None, reader: Callable[..., ReI
             "--embeddings=FILE, or the --workdir of a finished run.",
             code="missing",
         )
-    if not data.query or not data.gallery:
-        raise UserError(
-            f"Expected queries and a gallery in {data.name}, got {len(data.query)} and {len(data.gallery)} usable "
-            "images. It can be trained on, not evaluated on."
-        )
-    print(describe(data), flush=True)
+    if not data.matched_queries() and (data_dir is not None or not data.train):
+        raise UserError(f"Expected queries and a gallery with matches in {data.name}, but {counts.why_unjudged(data)}")
+    data = _with_trained_ones_noted(data, model)
+    print(counts.describe(data), flush=True)
     return data
+
+
+def _with_trained_ones_noted(data: ReIDData, model: str | None) -> ReIDData:
+    """Notes the photographs that the network was trained on, of which its run still has the index."""
+    folders = Path(model).absolute().parents[:2] if model is not None else ()
+    run = next((each for each in folders if (each / "data" / data_stage.RESULT).exists()), None)
+    if run is None:
+        return data
+    trained = {record.path for record in data_stage.load(run).train}
+    judged = [record.path for record in (*data.query, *data.gallery)]
+    count = sum(path in trained for path in judged)
+    note = (
+        f"{count:,} OF THE {len(judged):,} PHOTOGRAPHS WERE TRAINED ON by {model}: the numbers are too high. Judge it "
+        f"on those that were kept for it: --workdir={run} without --model and --data_dir."
+    )
+    return dataclasses.replace(data, notes=(*data.notes, note)) if count else data

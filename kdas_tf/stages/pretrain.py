@@ -1,5 +1,6 @@
 """Trains a network on ImageNet, or on any folder of class folders; `train` can start from its weights."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from kdas_tf.data.class_batches import (
     validation_batches,
 )
 from kdas_tf.data.classes import ClassData
+from kdas_tf.data.contents import Photographs
 from kdas_tf.data.pipeline import BatchShard, Dataset
+from kdas_tf.data.records import ReIDData
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.tfds_images import TfdsImages
 from kdas_tf.errors import UserError
@@ -77,8 +80,17 @@ def plan(
 
 
 def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
-    """What the result depends on beside the images."""
-    return read_by_architecture(arguments["architecture"])
+    """What the result depends on: the network, and which images are in which class, told by their names."""
+    sources = read_by_architecture(arguments["architecture"])
+    if arguments["source"] != "folder":
+        return sources
+    root = Path(os.path.abspath(os.path.expanduser(arguments["data_dir"])))
+
+    def listed() -> ReIDData:
+        data = classes.read(root, held_out=arguments["held_out"])
+        return ReIDData(data.name, data.train, gallery=data.val)
+
+    return [*sources, Photographs(root, listed, workdir / "pretrain", listed_only=True)]
 
 
 @stage("pretrain", result=RESULT, check=check, plan=plan, reads=reads, machines="together", trains_cells=True)

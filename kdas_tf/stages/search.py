@@ -71,12 +71,17 @@ def check(*, fitting: Fitting, stabilizers: Stabilizers, **_: Any) -> None:
     AlphaWarmup(stabilizers.alpha_warmup_epochs, of=fitting.epochs)
 
 
+def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[str]:
+    """What the result depends on: the teacher only where it is looked at."""
+    return ("data", "teacher") if teacher_stage.is_used(arguments["temperature"], arguments["fitting"]) else ("data",)
+
+
 @stage(
     "search",
     result=RESULT,
     check=check,
     plan=plan,
-    reads=lambda workdir, arguments: ("data", "teacher"),
+    reads=reads,
     machines="together",
     trains_cells=True,
     may_change=_may_change,
@@ -106,7 +111,7 @@ def run(
         fitting: of the supernet's weights.
         alpha_optimizer: makes the optimizer of the architecture parameters from a learning rate.
         alpha_learning_rate: of the architecture parameters, constant.
-        temperature: T as a function of the epoch.
+        temperature: T as a function of the epoch; where it is 0 from the start, no teacher is needed.
         objective: of Eq. 9.
         stabilizers: options that the paper does not have.
         monitoring: what is drawn and measured.
@@ -120,10 +125,10 @@ def run(
     num_identities = len(relabel(data.train)[1])
     derived = {"num_identities": num_identities, **student.arguments()}
 
-    with recipe.making(_both_halves(job, data, network.image_size, sampling, fitting.epochs)):
+    with recipe.making(_both_halves(job, data, network.image_size, sampling, fitting, temperature)):
         supernet = _make_supernet(num_identities, network, stabilizers, rematerialize)
         penalty = AlphaPenalty(stabilizers, epochs=fitting.epochs, student=derived)
-        added, teacher = penalty if penalty.is_on else None, teacher_stage.load(job.workdir)
+        added, teacher = penalty if penalty.is_on else None, teacher_stage.load_used(job.workdir, temperature, fitting)
         model = SearchModel(supernet, teacher, objective, num_identities=num_identities, penalty=added)
         alphas = alpha_optimizer(learning_rate=alpha_learning_rate)
         recipe.compile(model, alphas, title=f"supernet of {network.cells} cells")
@@ -156,14 +161,22 @@ def _make_supernet(identities: int, network: CellSettings, stabilizers: Stabiliz
     return Supernet(identities, name="supernet", **options, **network.arguments())
 
 
-def _both_halves(job: Job, data: ReIDData, image_size: tuple[int, int], sampling: Sampling, epochs: int) -> BatchSource:
+def _both_halves(
+    job: Job,
+    data: ReIDData,
+    image_size: tuple[int, int],
+    sampling: Sampling,
+    fitting: Fitting,
+    temperature: Callable[[float], float],
+) -> BatchSource:
     """Batches of D_train and D_val side by side: the training photographs, split in half for each identity."""
-    images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes)
+    seen = teacher_stage.size_seen(job.workdir, temperature, fitting)
+    images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes, teacher_size=seen)
     train, val = half_split(images.labels, job.seed)
 
     def make(epoch: int, step: int, shard: BatchShard) -> Dataset:
         halves = {"train": (train, 2 * job.seed), "val": (val, 2 * job.seed + 1)}
-        place: dict[str, Any] = {"start_epoch": epoch, "start_step": step, "epochs": epochs, "shard": shard}
+        place: dict[str, Any] = {"start_epoch": epoch, "start_step": step, "epochs": fitting.epochs, "shard": shard}
         return paired_batches(images, halves, sampling=sampling, **place)
 
     steps = min(steps_per_epoch(len(half), sampling.batch_size) for half in (train, val))

@@ -60,10 +60,10 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
         pictures.save(figure, folder / f"{name}.png")
         board.picture(name, figure, 0)
     board.on_train_end()
-    warnings, left_out = [], outcome.result.invalid_queries
+    warnings, left_out = list(embedded.notes), outcome.result.invalid_queries
     if left_out:
         all_queries = f"{len(embedded.query):,} queries"
-        warnings = [f"{left_out:,} of {all_queries} have no match in the gallery from another camera."]
+        warnings.append(f"{left_out:,} of {all_queries} have no match in the gallery from another camera.")
     descriptions = {
         "cmc": "Share of queries with a match among the first k images, for every k",
         "roc": "Share of pairs of one person that are accepted, over the share of pairs of different people",
@@ -95,7 +95,8 @@ def _ranked_lists(outcome: Outcome, count: int) -> dict[str, list[RankedQuery]]:
     queries, gallery = embedded.photographs
 
     def shown(paths: list[str], images: Embeddings, position: int, distance: float = math.nan, correct=False) -> Shown:
-        identity, camera = int(images.identities[position]), int(images.cameras[position])
+        identity = int(images.identities[position])
+        camera = int(images.cameras[position]) if embedded.cameras_known else None
         return Shown(paths[position], identity, camera, float(distance), bool(correct))
 
     def ranked(position: int) -> RankedQuery:

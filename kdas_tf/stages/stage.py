@@ -28,6 +28,8 @@ class Stage:
             so that the stage is always done.
         machines: "together" if all machines of a job run the stage, "first" if the first one does it for all, "one"
             if a job of several machines cannot have it.
+        serves: names of stages for which it is done; it is left out of a command that has such stages, none of which
+            reads it.
         trains_cells: whether it trains a network of cells, which wants its threads divided in another way.
         repeatable: whether it may be done again with other arguments, as long as no other stage has read its result;
             otherwise a result of other arguments is kept and the command refused.
@@ -46,6 +48,7 @@ class Stage:
     identities: Callable[..., int] | None = None
     reads: Callable[[Path, Mapping[str, Any]], Sequence[Source] | None] = lambda workdir, arguments: ()
     machines: Literal["together", "first", "one"] = "first"
+    serves: Collection[str] = ()
     trains_cells: bool = False
     repeatable: bool = False
     stands: Callable[..., bool] = lambda job, **arguments: True

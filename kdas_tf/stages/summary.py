@@ -38,7 +38,7 @@ def _searched(workdir: Path) -> Path:
     "summary",
     result=RESULT,
     identities=lambda job, num_identities, **_: num_identities,
-    reads=lambda workdir, arguments: ("search",) if _searched(workdir).exists() else (),
+    reads=lambda workdir, arguments: ("search", _searched(workdir)) if _searched(workdir).exists() else (),
     repeatable=True,
     decided_by=(),
 )

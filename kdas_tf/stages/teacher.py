@@ -1,7 +1,9 @@
 """Stage 2: fine-tunes the teacher with L_c + L_t, or takes over logits that somebody else computed."""
 
+import hashlib
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from kdas_tf.data.logits import read_logits
 from kdas_tf.data.pipeline import naming_damaged_images, ordered_batches
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.errors import UserError
-from kdas_tf.evaluation.features import Network, predict
+from kdas_tf.evaluation.features import collect
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
 from kdas_tf.models.networks import trainable_parameters
@@ -23,7 +25,8 @@ from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.judging import judge, summary
 from kdas_tf.stages.reporting import progress_line
 from kdas_tf.stages.stage import Source, stage
-from kdas_tf.training.devices.workers import on_this_worker, run_on_first_worker, writes
+from kdas_tf.training.devices.workers import run_on_first_worker, writes
+from kdas_tf.training.inference import inference
 from kdas_tf.training.recipe import Recipe, balanced_source
 from kdas_tf.training.steps import TrainingModel
 
@@ -81,13 +84,21 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     """What the result depends on."""
     logits, reuse, weights = arguments["logits"], arguments["reuse"], arguments["backbone"].weights
     if reuse is not None:
-        return "data", Path(reuse) / RESULT
+        return "data", *(Path(reuse) / name for name in (RESULT, TABLE, saved.WEIGHTS))
     if logits is not None:
         return "data", Path(logits)
     return ("data", Path(weights)) if weights not in (None, "imagenet") else ("data",)
 
 
-@stage("teacher", result=RESULT, check=check, plan=plan, reads=reads, machines="together")
+@stage(
+    "teacher",
+    result=RESULT,
+    check=check,
+    plan=plan,
+    reads=reads,
+    machines="together",
+    serves=("search", "train", "table"),
+)
 def run(
     job: Job,
     *,
@@ -104,7 +115,7 @@ def run(
 
     Args:
         job: what the launcher sets.
-        image_size: (height, width) of the photographs in pixels.
+        image_size: (height, width) of the photographs in pixels, where the backbone has no size of its own.
         backbone: the network that is fine-tuned.
         sampling: the batches.
         fitting: of the weights.
@@ -119,14 +130,15 @@ def run(
     recipe = Recipe("teacher", job, fitting)
     check(view=view)
     folder, data = job.workdir / "teacher", data_stage.load(job.workdir)
-    identities = relabel(data.train)[1]
+    identities, photographs = relabel(data.train)[1], photographs_of(data)
     if reuse is not None:
-        run_on_first_worker(job.strategy, lambda: _copy(Path(reuse), folder, len(data.train), len(identities)))
+        run_on_first_worker(job.strategy, lambda: _copy(Path(reuse), folder, photographs))
         return
     if logits is not None:
         run_on_first_worker(job.strategy, lambda: _take_logits(logits, folder, data, identities))
         return
 
+    image_size = backbone.image_size or image_size  # what it sees is read from the files, also while it teaches
     with recipe.making(balanced_source(job, data, image_size=image_size, sampling=sampling, epochs=fitting.epochs)):
         network = make_network(backbone, len(identities), image_size, backbone.weights)
         smoothing = fitting.label_smoothing
@@ -137,34 +149,31 @@ def run(
     if not writes(job.strategy):
         return
 
-    judged = on_this_worker(network, job.strategy)
-    result = judge(judged, data, image_size=image_size, title="teacher")
+    result = judge(network, data, image_size=image_size, title="teacher")
     results = summary(result) if result else {}
     if results:
         print("teacher: " + "  ".join(f"{name} {value:.1f}" for name, value in results.items()), flush=True)
     saved.save(network, folder, image_size=image_size)
-    content = {"results": results, "parameters": trainable_parameters(network)}
+    content = {"results": results, "parameters": trainable_parameters(network), "photographs": photographs}
     if view == "clean":
-        _finish_with_table(folder, clean_logits(judged, data, image_size), content)
+        _finish_with_table(folder, clean_logits(network, data, image_size, len(identities)), content)
     else:
         files.write_json(folder / RESULT, {"kind": "network", **content})
 
 
-def clean_logits(network: Network, data: ReIDData, image_size: tuple[int, int]) -> np.ndarray:
+def clean_logits(network: keras.Model, data: ReIDData, image_size: tuple[int, int], identities: int) -> np.ndarray:
     """Logits `[training images, identities]` of every training image as it is, not augmented."""
     report = progress_line("teacher: clean view of the training images")
-    parts, done = [], 0
+    batches, function = ordered_batches(data.train, image_size=image_size, batch_size=64), inference(network)
     with naming_damaged_images(data.train):
-        for batch in ordered_batches(data.train, image_size=image_size, batch_size=64):
-            parts.append(np.asarray(predict(network, batch["image"]).logits))
-            done += len(parts[-1])
-            report(done, len(data.train))
-    return np.concatenate(parts)
+        table = collect(lambda images: function(images).logits, batches, total=len(data.train), progress=report)
+    assert table.shape == (len(data.train), identities)
+    return table
 
 
 def _take_logits(file: str, folder: Path, data: ReIDData, identities: Sequence[int]) -> None:
     table = read_logits(file, [Path(record.path).name for record in data.train], identities)
-    _finish_with_table(folder, table, {"logits": file})
+    _finish_with_table(folder, table, {"logits": file, "photographs": photographs_of(data)})
 
 
 def _finish_with_table(folder: Path, logits: np.ndarray, origin: dict[str, Any]) -> None:
@@ -173,44 +182,97 @@ def _finish_with_table(folder: Path, logits: np.ndarray, origin: dict[str, Any])
     files.write_json(folder / RESULT, {"kind": "table", **origin})
 
 
-def _copy(source: Path, folder: Path, images: int, identities: int) -> None:
+def _copy(source: Path, folder: Path, photographs: str) -> None:
     """Takes over another run's teacher, the index last."""
     try:
         content = files.read_json(source / RESULT)
-        table = content["kind"] == "table"
-        if table:
-            found = np.load(source / TABLE, mmap_mode="r", allow_pickle=False).shape
-        else:
-            found = (images, saved.describe(source)["config"]["num_identities"])
+        kind, theirs = content["kind"], content.get("photographs")
+        needed = [TABLE] if kind == "table" else [saved.WEIGHTS, saved.INDEX]
+        for name in needed:
+            files.open_file(source / name).close()
     except files.DAMAGE as error:
         raise UserError(
             f"Expected teacher.run.reuse to be the teacher folder of a finished run, but {source} cannot be read "
             f"({type(error).__name__}: {error}).",
             code="damaged",
         ) from error
-    if found != (images, identities):
+    if theirs != photographs:
         raise UserError(
-            f"The teacher in {source} is of {found[1]} identities{f' and {found[0]} images' if table else ''}, this "
-            f"data set has {identities}{f' and {images}' if table else ''}. Give a teacher of the same data.",
+            f"The teacher in {source} was made from other training photographs or people than this data set has (by "
+            "the names of the files and who is in them). Give a teacher of the same data.",
             code="fit",
         )
-    for name in (TABLE, saved.WEIGHTS, saved.INDEX):
-        if (source / name).exists():
-            with files.replacing(folder / name) as partial:
-                shutil.copyfile(source / name, partial)
+    for name in needed:
+        with files.replacing(folder / name) as partial:
+            shutil.copyfile(source / name, partial)
     files.write_json(folder / RESULT, {**content, "reused_from": str(source)})
 
 
+def photographs_of(data: ReIDData) -> str:
+    """SHA-256 of the training photographs' names in their order, with who is in them."""
+    digest = hashlib.sha256()
+    for record, label in zip(data.train, relabel(data.train)[0], strict=True):
+        digest.update(os.fsencode(Path(record.path).name) + f"\0{label}\n".encode())
+    return digest.hexdigest()
+
+
+def is_used(temperature: Callable[[float], float], fitting: Fitting) -> bool:
+    """Whether a search or a training ever looks at the teacher: at T = 0 only the labels count."""
+    return any(temperature(epoch) > 0 for epoch in range(fitting.epochs))
+
+
+def size_seen(workdir: Path, temperature: Callable[[float], float], fitting: Fitting) -> tuple[int, int] | None:
+    """The (height, width) at which the teacher wants the photographs of a batch; None where it sees none."""
+    if not is_used(temperature, fitting) or _content(workdir / "teacher")["kind"] == "table":
+        return None
+    return saved.describe(workdir / "teacher")["image_size"]
+
+
+def load_used(
+    workdir: Path, temperature: Callable[[float], float], fitting: Fitting
+) -> keras.Model | TeacherTable | None:
+    """As `load`; None where nothing looks at the teacher, which need not be there then."""
+    return load(workdir) if is_used(temperature, fitting) else None
+
+
 def load(workdir: Path) -> keras.Model | TeacherTable:
-    """Loads what the stage wrote; call it inside the strategy's scope."""
+    """Loads what the stage wrote; call it inside the strategy's scope.
+
+    Raises:
+        UserError: it cannot be read, or its table is of other photographs than the workdir's.
+    """
     folder = workdir / "teacher"
-    try:
-        content = files.read_json(folder / RESULT)
-        if content["kind"] == "table":
-            return TeacherTable(np.load(folder / TABLE, allow_pickle=False), name="teacher")
+    if _content(folder)["kind"] != "table":
         return saved.load(folder)
-    except files.DAMAGE as error:
+    table, train = _read_table(folder), data_stage.load(workdir).train
+    expected = len(train), len(relabel(train)[1])
+    if table.shape != expected:
         raise UserError(
-            f"The teacher in {folder} cannot be read ({type(error).__name__}: {error}). "
-            "Delete that folder and run the teacher stage again."
-        ) from error
+            f"Expected {folder / TABLE} to hold logits {list(expected)} of the training images, got "
+            f"{list(table.shape)}. Delete that folder and run the teacher stage again.",
+            code="fit",
+        )
+    return TeacherTable(table, name="teacher")
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    try:
+        content = dict(files.read_json(folder / RESULT))
+        return {**content, "kind": content["kind"]}
+    except files.DAMAGE as error:
+        raise _unreadable(folder, error) from error
+
+
+def _read_table(folder: Path) -> np.ndarray:
+    try:
+        return np.load(folder / TABLE, allow_pickle=False)
+    except files.DAMAGE as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"The teacher in {folder} cannot be read ({type(error).__name__}: {error}). Delete that folder and run the "
+        "teacher stage again.",
+        code="damaged",
+    )

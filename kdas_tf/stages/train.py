@@ -22,16 +22,11 @@ from kdas_tf.stages.judging import judge, summary
 from kdas_tf.stages.stage import Source, stage
 from kdas_tf.training.best import BestNetwork
 from kdas_tf.training.callbacks import OnFirstWorker, Scheduled
-from kdas_tf.training.devices.workers import on_this_worker, writes
+from kdas_tf.training.devices.workers import writes
 from kdas_tf.training.recipe import Recipe, balanced_source
 from kdas_tf.training.steps import TrainingModel
 
 RESULT = "train.json"
-
-
-def is_distilled(temperature: Callable[[float], float], fitting: Fitting) -> bool:
-    """Whether a training ever looks at the teacher."""
-    return any(temperature(epoch) > 0 for epoch in range(fitting.epochs))
 
 
 def architecture_of(workdir: Path, architecture: str | None) -> str:
@@ -73,7 +68,7 @@ def plan(
 def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     """What the result depends on: the teacher only where it is looked at, the search only where it is trained."""
     sources: list[Source] = ["data"]
-    if is_distilled(arguments["temperature"], arguments["fitting"]):
+    if teacher_stage.is_used(arguments["temperature"], arguments["fitting"]):
         sources.append("teacher")
     sources += read_by_architecture(arguments["architecture"])
     if arguments["pretrained"] is not None:
@@ -125,20 +120,20 @@ def run(
     check(architecture=architecture, drop_path=drop_path, judge_every=judge_every)
     data = data_stage.load(job.workdir)
     num_identities, image_size = len(relabel(data.train)[1]), network.image_size
-    name = architecture_of(job.workdir, architecture)
+    name, folder = architecture_of(job.workdir, architecture), job.workdir / "train"
 
-    with recipe.making(balanced_source(job, data, image_size=image_size, sampling=sampling, epochs=fitting.epochs)):
+    common: dict[str, Any] = {"image_size": image_size, "epochs": fitting.epochs}
+    seen = teacher_stage.size_seen(job.workdir, temperature, fitting)
+    with recipe.making(balanced_source(job, data, sampling=sampling, teacher_size=seen, **common)):
         student = baselines.make(name, num_identities, drop_path=drop_path, **network.arguments())
         if pretrained is not None:
             print(f"train: {start_from(student, Path(pretrained))} weights taken from {pretrained}", flush=True)
-        teacher = teacher_stage.load(job.workdir) if is_distilled(temperature, fitting) else None
+        teacher = teacher_stage.load_used(job.workdir, temperature, fitting)
         sizes: dict[str, Any] = {"num_identities": num_identities, "label_smoothing": fitting.label_smoothing}
         model = TrainingModel(student, teacher, objective, **sizes)
         recipe.compile(model)
 
-    folder = job.workdir / "train"
-    settings: dict[str, Any] = {"image_size": image_size, "epochs": fitting.epochs, "every": judge_every}
-    judged = GalleryJudge(data, job.strategy, student, folder=folder, **settings)
+    judged = GalleryJudge(data, student, folder=folder, every=judge_every, **common)
     recipe.fit(
         model,
         board=recipe.board(),
@@ -166,11 +161,11 @@ class GalleryJudge(BestNetwork, OnFirstWorker):
 
     BY = "mAP"
 
-    def __init__(self, data: ReIDData, strategy: Any, network: keras.Model, **settings: Any):
+    def __init__(self, data: ReIDData, network: keras.Model, **settings: Any):
         super().__init__(network, **settings)
-        self.data, self.judged = data, on_this_worker(network, strategy)
+        self.data = data
 
     def judge(self) -> dict[str, float]:
         """Numbers of the network as it is now, in percent; empty where there is nothing to judge on."""
-        result = judge(self.judged, self.data, image_size=self.image_size, title="train")
+        result = judge(self.network, self.data, image_size=self.image_size, title="train")
         return summary(result) if result else {}

@@ -37,10 +37,16 @@ class BatchSource(NamedTuple):
 
 
 def balanced_source(
-    job: Job, data: ReIDData, *, image_size: tuple[int, int], sampling: Sampling, epochs: int
+    job: Job,
+    data: ReIDData,
+    *,
+    image_size: tuple[int, int],
+    sampling: Sampling,
+    epochs: int,
+    teacher_size: tuple[int, int] | None = None,
 ) -> BatchSource:
-    """P x K batches of all training photographs, as the teacher and the student see them."""
-    images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes)
+    """P x K batches of all training photographs, as the network in training and its teacher see them."""
+    images = TrainingImages(data.train, image_size, cache_bytes=job.image_cache_bytes, teacher_size=teacher_size)
 
     settings: dict[str, Any] = {"sampling": sampling, "seed": job.seed, "epochs": epochs}
 

@@ -29,7 +29,8 @@ class DistilledModel(keras.Model):
         num_identities: number of training identities.
         label_smoothing: of the labels, where T is 0.
 
-    Batches are {"image": `[batch, height, width, 3]`, "label": `[batch]`, "index": `[batch]`}.
+    Batches are {"image": `[batch, height, width, 3]`, "label": `[batch]`, "index": `[batch]`}, with "teacher_image"
+    where the teacher sees the photographs at another size.
     """
 
     TERMS: ClassVar[Any] = Terms  # what the objective has, each with a running mean
@@ -68,7 +69,7 @@ class DistilledModel(keras.Model):
                 return tf.zeros([tf.shape(batch["label"])[0], self.num_identities])
             if isinstance(teacher, TeacherTable):
                 return teacher(batch["index"])
-            return teacher(batch["image"], training=False).logits
+            return teacher(batch.get("teacher_image", batch["image"]), training=False).logits
 
         labels, smoothing = batch["label"], self.label_smoothing
         return soft_targets(teacher_logits, labels, self.num_identities, self.temperature, label_smoothing=smoothing)

@@ -1,4 +1,5 @@
 import logging
+import re
 
 import pytest
 
@@ -29,6 +30,38 @@ def test_the_columns_of_the_table_are_aligned(name):
     lines = counts.describe(ReIDData(name, TINY.train)).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert f"{name} " in lines[0]
+
+
+def judged(*gallery):
+    return ReIDData("x", TINY.train, (Record("q", 5, 1), Record("r", 6, 1)), gallery)
+
+
+def test_the_verdict_counts_the_queries_that_have_a_match():
+    two = judged(Record("g", 5, 2), Record("h", 6, 2))
+    assert counts.verdict(two) == "Can be trained on and judged on: 2 queries have a match in the gallery."
+    assert counts.verdict(judged(Record("g", 5, 2), Record("h", 6, 1))).endswith("1 have none and are left out.")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (TINY, "there are 0 queries and 2 gallery images"),
+        (judged(Record("g", 7, 2)), "no person of the 2 queries is in the gallery"),
+        (
+            judged(Record("g", 5, 1), Record("h", 6, 1)),
+            "in the query's own camera.*market1501.read.cameras_known=False",
+        ),
+    ],
+)
+def test_a_data_set_that_cannot_be_judged_on_says_why(data, why):
+    assert re.search("CAN BE TRAINED ON, NOT JUDGED ON: .*" + why, counts.verdict(data))
+
+
+def test_unknown_cameras_are_not_counted_and_notes_follow_the_table():
+    data = ReIDData("x", TINY.train, notes=("Mind this.",), cameras_known=False)
+    lines = counts.describe(data).splitlines()
+    assert lines[1].split() == ["train", "3", "2", "unknown"]
+    assert lines[-1] == "Mind this."
 
 
 def test_reasons_are_counted_by_kind_the_most_frequent_first():

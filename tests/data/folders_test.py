@@ -168,3 +168,67 @@ def test_a_pattern_that_cannot_be_used_is_an_error_that_says_why(tmp_path, patte
     with pytest.raises(UserError, match=message) as error:
         folders.read(miniatures.people(tmp_path), camera_pattern=pattern)
     assert "\n" not in str(error.value)
+
+
+def test_to_train_half_of_the_people_are_kept_for_judging(tmp_path):
+    files = [f"{person}/{number}.jpg" for person in ("ann", "bob", "cat", "dan", "eve", "fay") for number in "123"]
+    data = folders.read(make(tmp_path, files), training=True)
+    assert (len(data.train), len(data.query), len(data.gallery)) == (9, 3, 6)
+    assert "folders.read.seed = 0" in data.notes[0]
+
+
+def test_the_folders_train_and_test_say_who_is_trained_on(tmp_path):
+    files = [
+        f"{part}/{person}/{n}.jpg"
+        for part, people in (("Train", "ab"), ("test", "cd"))
+        for person in people
+        for n in "12"
+    ]
+    data = folders.read(make(tmp_path, files))
+    assert names(data.train, tmp_path) == ["Train/a/1.jpg", "Train/a/2.jpg", "Train/b/1.jpg", "Train/b/2.jpg"]
+    assert names(data.query, tmp_path) == ["test/c/1.jpg", "test/d/1.jpg"]
+    assert names(data.gallery, tmp_path) == ["test/c/2.jpg", "test/d/2.jpg"]
+
+
+def test_val_is_judged_on_where_there_is_no_test_and_left_out_with_a_reason_where_there_is(tmp_path):
+    files = [f"{folder}/{n}.jpg" for folder in ("train/a", "train/b", "val/c", "val/d") for n in "12"]
+    assert len(folders.read(make(tmp_path, files)).query) == 2
+    data = folders.read(make(tmp_path, [f"test/{person}/{n}.jpg" for person in "ef" for n in "12"]))
+    assert names(data.query, tmp_path) == ["test/e/1.jpg", "test/f/1.jpg"]
+    assert {reason for _, reason in data.skipped} == {folders.NO_SPLIT}
+    assert len(data.skipped) == 4
+
+
+def test_the_folders_query_and_gallery_say_what_is_searched_for(tmp_path, caplog):
+    files = [
+        f"{part}/{person}/cam{camera}.jpg"
+        for part, camera in (("train", 1), ("query", 1), ("gallery", 2))
+        for person in "ab"
+    ]
+    data = folders.read(make(tmp_path, files), camera_pattern=CAMERA)
+    assert (len(data.train), len(data.query), len(data.gallery)) == (2, 2, 2)
+    assert data.matched_queries() == 2
+    assert "2 identities of" in caplog.text  # trained on and judged
+
+
+def test_people_may_be_called_train_and_test(tmp_path):
+    data = folders.read(make(tmp_path, ["train/1.jpg", "train/2.jpg", "test/1.jpg", "test/2.jpg"]))
+    assert data.train == () and len(data.query) == 2
+
+
+def test_folders_of_cameras_in_those_of_people_are_read_with_a_pattern_that_has_a_slash(tmp_path):
+    root = make(
+        tmp_path, [f"{person}/{camera}/{n}.jpg" for person in "ab" for camera in ("door", "hall") for n in "12"]
+    )
+    with pytest.raises(UserError, match="If the folders in a are cameras, give") as error:
+        folders.read(root)
+    pattern = str(error.value).split("camera_pattern='")[1].split("'")[0]
+    data = folders.read(root, camera_pattern=pattern)
+    assert names(data.query, tmp_path) == ["a/door/1.jpg", "a/hall/1.jpg", "b/door/1.jpg", "b/hall/1.jpg"]
+    assert [r.camera for r in data.query] == [1, 2, 1, 2]
+
+
+def test_a_table_in_the_folder_is_pointed_to(tmp_path):
+    (tmp_path / "people.csv").touch()
+    with pytest.raises(UserError, match=r"found people\.csv\. If it lists the photographs, use .*lists"):
+        folders.read(tmp_path)

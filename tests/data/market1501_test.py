@@ -164,3 +164,43 @@ def test_distractors_that_are_no_folder_of_images_are_an_error(tmp_path, files, 
     make(tmp_path, files)
     with pytest.raises(UserError, match=f"{came}.*Correct market1501.read.distractors"):
         market1501.read(make(tmp_path / "data", COMPLETE), distractors=str(tmp_path / given))
+
+
+def test_identity_0_is_a_person_where_no_file_is_named_as_a_distractor_of_market1501(tmp_path):
+    files = [f"bounding_box_train/{person}_c{c}.jpg" for person in (0, 1) for c in (1, 2)]
+    files += ["query/0_c1.jpg", "bounding_box_test/0_c2.jpg", "bounding_box_test/2_c2.jpg"]
+    data = market1501.read(make(tmp_path, files))
+    assert [r.identity for r in data.train] == [3, 3, 1, 1]
+    assert [r.identity for r in (*data.query, *data.gallery)] == [3, 3, 2]
+    assert data.skipped == ()
+    assert "Identity 0 is taken for a person (4 images) and has the number 3" in data.notes[0]
+    as_distractors = market1501.read(tmp_path, zero_is_person=False)
+    assert [r.identity for r in as_distractors.train] == [1, 1]
+    assert [r.identity for r in as_distractors.gallery] == [0, 2]
+
+
+def test_images_of_identity_0_that_are_left_out_are_counted_and_can_be_kept(tmp_path):
+    root = make(tmp_path, [*COMPLETE, *(f"bounding_box_train/0000_c{c}s1_000001_00.jpg" for c in (1, 2))])
+    data = market1501.read(root)
+    assert len(data.train) == 3
+    assert data.notes[0].startswith("2 images of identity 0 outside of the gallery are left out")
+    assert "market1501.read.zero_is_person=True" in data.notes[0]
+    kept = market1501.read(root, zero_is_person=True)
+    assert [r.identity for r in kept.train] == [8, 8, 2, 2, 7]
+    assert market1501.read(make(tmp_path / "other", COMPLETE)).notes == ()
+
+
+def test_cameras_that_are_not_real_can_be_declared_so(tmp_path):
+    files = ["bounding_box_train/1_c1.jpg", "query/2_c1_1.jpg", "bounding_box_test/2_c1_2.jpg"]
+    assert market1501.read(make(tmp_path, files)).matched_queries() == 0
+    data = market1501.read(tmp_path, cameras_known=False)
+    assert data.matched_queries() == 1
+    assert not data.cameras_known and "NOT KNOWN" in data.notes[0]
+
+
+def test_folders_in_place_of_images_are_said_to_be_there(tmp_path):
+    make(tmp_path, ["bounding_box_train/0001/a.jpg", "bounding_box_train/0002/a.jpg"])
+    with pytest.raises(UserError, match=r"it holds 2 folders \(0001, 0002\), no image; if they are people") as error:
+        market1501.read(tmp_path)
+    assert f"--data_dir={tmp_path / 'bounding_box_train'}" in str(error.value)
+    assert "empty" not in str(error.value)

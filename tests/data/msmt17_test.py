@@ -127,3 +127,11 @@ def test_lists_without_any_of_their_training_images_are_an_error(tmp_path):
     (tmp_path / "train").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"Expected the 16 training images .* none is there"):
         msmt17.read(tmp_path)
+
+
+def test_a_list_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    root = miniatures.msmt17(tmp_path)
+    before = msmt17.read(root)
+    for path in root.glob("list_*.txt"):
+        path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    assert msmt17.read(root) == before

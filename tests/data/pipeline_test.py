@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdas_tf.data import pipeline
+from kdas_tf.data import pipeline, transforms
 from kdas_tf.data.records import relabel
 from kdas_tf.data.sampler import BalancedSampler
 from kdas_tf.data.transforms import Augmentation
@@ -43,6 +43,17 @@ def test_shapes_are_static_and_the_length_is_known(records):
         "index": tf.TensorSpec([12], tf.int32),
     }
     assert dataset.cardinality() == len(list(dataset)) == 5 * 2  # 30 images fill two batches of 12
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1e9])
+def test_a_teacher_sees_the_same_photographs_at_its_own_size(records, cache_bytes):
+    sampling = Sampling(identities_per_batch=3, images_per_identity=4)
+    images = pipeline.TrainingImages(records, SIZE, cache_bytes=cache_bytes, teacher_size=(20, 10))
+    seen = list(pipeline.balanced_batches(images, sampling=sampling, seed=3, epochs=1))
+    assert_same(seen, batches(records, augmentation=None, epochs=1))
+    for batch in seen:
+        for image, index in zip(batch["teacher_image"], batch["index"], strict=True):
+            np.testing.assert_array_equal(image, transforms.load(tf.constant(records[index].path), (20, 10)))
 
 
 def test_a_batch_holds_the_sampler_s_images_with_their_labels(records):

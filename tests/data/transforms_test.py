@@ -192,3 +192,16 @@ def test_flip_and_crop_do_not_depend_on_erasing():
 def test_values_out_of_range_are_an_error(values):
     with pytest.raises(UserError, match=next(iter(values))):
         Augmentation(**values)
+
+
+def test_another_size_of_the_same_photograph_is_changed_in_the_same_way():
+    augmentation = transforms.Augmentation(padding=3, erasing_probability=0.7)
+    generator = np.random.default_rng(5)
+    images = generator.uniform(0, 255, (40, 12, 6, 3)).astype("float32")
+    numbers = generator.random((augmentation.random_numbers, 40), np.float32)
+    # Every pixel of the larger images stands twice and three times.
+    large = images.repeat(2, axis=1).repeat(3, axis=2)
+    small = augmentation(tf.constant(images), augmentation.choose(numbers, (12, 6))).numpy()
+    found = augmentation(tf.constant(large), augmentation.choose(numbers, (12, 6), (24, 18)))
+    assert (small != images).any((1, 2, 3)).sum() > 30
+    np.testing.assert_array_equal(found, small.repeat(2, axis=1).repeat(3, axis=2))

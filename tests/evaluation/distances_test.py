@@ -48,6 +48,17 @@ def test_rows_and_exact_distances_agree_with_sums_without_rounding(metric, dtype
 
 
 @pytest.mark.parametrize("metric", METRICS)
+def test_float16_features_near_its_largest_number_do_not_overflow(metric):
+    # The largest float16 is 65,504: twice 40,000, and the length of four of them, are beyond it.
+    query = np.array([[4e4, 4e4, -4e4, 4e4], [1, 2, 3, 4]], np.float16)
+    gallery = np.array([[4e4, 4e4, -4e4, 3.9e4], [-6e4, 6e4, 6e4, 6e4], [4, 3, 2, 1]], np.float16)
+    distances = FeatureDistances(query, gallery, metric)
+    expected = all_distances(query.astype(float).tolist(), gallery.astype(float).tolist(), metric)
+    np.testing.assert_allclose(distances.rows(0, 2), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(distances.exact(0, np.arange(3)), expected[0], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
 def test_a_gallery_in_memory_and_one_on_disk_are_at_the_same_distances(metric, tmp_path):
     query, gallery = features(3, 8, 0), features(20, 8, 1)
     np.save(tmp_path / "gallery.npy", gallery)

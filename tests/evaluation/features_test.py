@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdas_tf.evaluation.features import extract
+from kdas_tf.evaluation.features import collect, extract
 from kdas_tf.models.heads import ReIDHead, ReIDOutput
 
 
@@ -42,19 +42,10 @@ def test_embeddings_are_those_of_inference_in_order_and_of_length_one(images):
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_network_is_traced_once_for_all_batches_and_calls(images):
-    network = Network()
-    first = extract(network, batches_of(images, 4), total=10)  # the last batch has two images
-    traced = network.traced
-    np.testing.assert_array_equal(extract(network, batches_of(images, 4), total=10), first)
-    assert network.traced == traced == 1
-
-
-def test_a_network_made_for_several_replicas_gives_every_image_once(images):
-    expected = extract(Network(), batches_of(images, 4), total=10)
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-        network = Network()
-    np.testing.assert_allclose(extract(network, batches_of(images, 4), total=10), expected, rtol=1e-6)
+@pytest.mark.parametrize("factor", [0, 2])
+def test_a_function_that_gives_another_number_of_rows_than_images_is_refused(images, factor):
+    with pytest.raises(ValueError, match="a row for each of 4 images, got an array of shape"):
+        collect(lambda some: np.zeros((factor * len(some), 5)), batches_of(images, 4), total=10)
 
 
 def test_progress_is_told_after_every_batch(images):

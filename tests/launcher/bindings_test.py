@@ -104,6 +104,15 @@ def test_a_data_set_without_its_folder_is_refused_naming_the_flag():
     assert "--data_dir=FOLDER" in message
 
 
+def test_files_that_include_each_other_are_refused_at_once(tmp_path):
+    (tmp_path / "a.gin").write_text(f"include '{tmp_path / 'b.gin'}'\n")
+    (tmp_path / "b.gin").write_text(f"include '{tmp_path / '.' / 'a.gin'}'\n")
+    message = refusal([str(tmp_path / "a.gin")])
+    assert message.endswith(
+        f"a.gin includes itself, by way of {tmp_path}/a.gin and {tmp_path}/b.gin. Take that include out."
+    )
+
+
 EPOCHS = "search/settings.Fitting.epochs"
 
 

@@ -84,6 +84,34 @@ def test_a_file_that_is_read_counts_by_its_content(tmp_path):
     assert records(tmp_path, stage("train", Path("/nowhere")))["train"]["reads"] == {"/nowhere": "no file"}
 
 
+def test_a_file_that_was_moved_is_the_same_and_another_one_at_its_place_is_not(tmp_path):
+    def record(path):
+        read = stage("teacher", path / "weights.h5", path / "index.json")
+        return records(tmp_path, read, reuse=repr(str(path)), epochs="3")["teacher"]
+
+    for folder, text in (("one", "a"), ("moved", "a"), ("other", "b")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "weights.h5").write_text(text)
+    first = record(tmp_path / "one")
+    assert first["arguments"] == {"epochs": "3"}
+    assert first["reads"]["reuse/index.json"] == "no file"
+    assert record(tmp_path / "moved") == first
+    remember(tmp_path / "run" / "teacher", first)
+    (tmp_path / "run" / "teacher" / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=r"settings: reuse/weights\.h5, which it reads, has changed\."):
+        check_unchanged(tmp_path / "run" / "teacher", record(tmp_path / "other"))
+
+
+def test_a_file_that_an_argument_names_may_have_another_name(tmp_path):
+    def record(path):
+        return records(tmp_path, stage("teacher", path), logits=repr(str(path)))["teacher"]
+
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_text("logits")
+    assert record(tmp_path / "a.npz")["reads"].keys() == {"logits"}
+    assert record(tmp_path / "a.npz") == record(tmp_path / "b.npz")
+
+
 def test_what_may_change_and_what_the_stage_does_not_depend_on_is_not_recorded(tmp_path):
     free = stage("search", may_change=lambda arguments: ("shown", "monitoring"), decided_by=("seed",))
     texts = {"monitoring": "@M", "monitoring.every": "3", "shown": "1", "shown_too": "2"}

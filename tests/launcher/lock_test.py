@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,16 @@ def test_the_lock_of_a_killed_process_is_free_again(tmp_path):
         other.wait()
     with lock.holding(tmp_path):
         assert json.loads((tmp_path / lock.FILE).read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_holds_when_its_file_is_deleted_or_replaced(tmp_path):
+    for change in (Path.unlink, lambda path: path.replace(tmp_path / "aside")):
+        with lock.holding(tmp_path):
+            change(tmp_path / lock.FILE)
+            with pytest.raises(UserError, match="but another process uses it"), lock.holding(tmp_path):
+                pass
+        with lock.holding(tmp_path):
+            pass
 
 
 def test_a_holder_that_cannot_be_read_is_a_holder_all_the_same(tmp_path):

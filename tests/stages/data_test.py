@@ -9,7 +9,7 @@ from kdas_tf.data.embedded.synthetic import RenderedPeople
 from kdas_tf.errors import UserError
 from kdas_tf.launcher import guard, running
 from kdas_tf.launcher.guard import Step
-from kdas_tf.stages import data
+from kdas_tf.stages import data, judging
 from kdas_tf.stages.stage import Stage
 from tests.data import miniatures
 from tests.stages import small
@@ -86,3 +86,31 @@ def test_judging_reads_the_photographs_of_the_index_again_when_they_are_replaced
     miniatures.write(next((people / "query").iterdir()), miniatures.photograph(99, 1, 1))
     assert data.judged_photographs(tmp_path / "run").digest() != before
     assert data.judged_photographs(tmp_path) is None
+
+
+def one_camera(folder):
+    """A data set in which every match is in the query's own camera."""
+    for path in sorted(folder.rglob("*_c2s1_*.jpg")):
+        path.rename(path.with_name(path.name.replace("_c2s1_0", "_c1s1_9")))
+    return folder
+
+
+def test_a_data_set_that_cannot_be_judged_on_is_said_to_be_so_and_kept(tmp_path, people, capsys):
+    run(tmp_path / "run", one_camera(people))
+    assert "CAN BE TRAINED ON, NOT JUDGED ON: all matches of the 6 queries" in capsys.readouterr().out
+    found = data.load(tmp_path / "run")
+    assert len(found.train) > 0 == found.matched_queries()
+    assert judging.judge(None, found, image_size=(32, 16), title="teacher") is None
+    assert "teacher: not judged, no query" in capsys.readouterr().out
+
+
+def test_a_dry_run_counts_the_images_without_opening_one(tmp_path, people):
+    for path in people.rglob("*.jpg"):
+        path.write_bytes(b"")
+    rendered = RenderedPeople(train_identities=3, test_identities=2)
+    lines = data.plan(small.job(tmp_path), None, data_dir=str(people), reader=market1501.read, people=rendered)
+    assert lines[0] == f"reads {people}"
+    assert lines[2].split() == ["train", "16", "4", "2"]
+    assert lines[-1].startswith("Can be trained on and judged on: 6 queries")
+    (line,) = data.plan(small.job(tmp_path), None, data_dir=None, reader=market1501.read, people=rendered)
+    assert line.endswith("3 to train on, 2 to judge on")

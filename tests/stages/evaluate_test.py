@@ -1,8 +1,10 @@
 """The evaluate stage: files of embeddings, networks and exported models, on any data set."""
 
 import csv
+import dataclasses
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from kdas_tf import genotype
-from kdas_tf.data import market1501, msmt17, records, transforms
+from kdas_tf.data import folders, market1501, msmt17, records, transforms
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation import embeddings, features
 from kdas_tf.evaluation.embeddings import Embeddings
@@ -206,8 +208,45 @@ def test_a_data_set_without_queries_is_refused(trained, tmp_path):
 def test_the_stage_reads_the_data_and_the_network_of_its_run_and_nothing_that_is_known_of_others(trained, tmp_path):
     own = {"model": None, "embeddings": None, "data_dir": None}
     *read, photographs = evaluate.reads(trained, own)
-    assert read == ["data", "train"]
+    assert read == ["data", "train", trained / "train" / "network.weights.h5"]
     assert len(photographs.read().train) == 0 < len(photographs.read().query)
-    assert evaluate.reads(tmp_path, own) == ("data", "teacher")
+    assert evaluate.reads(tmp_path, own)[:2] == ("data", "teacher")
     for name in own:
         assert evaluate.reads(trained, own | {name: str(trained)}) is None
+
+
+def test_unknown_cameras_are_said_loudly_in_table_file_and_page(trained, tmp_path, capsys):
+    folder = miniatures.people(tmp_path / "people")
+    results = run(tmp_path / "run", model=str(trained / "train"), data_dir=str(folder), reader=folders.read)
+    printed, page = capsys.readouterr().out, (tmp_path / "run" / "evaluate" / "report.html").read_text()
+    assert "train (Student), near-copies count" in printed
+    for text in (printed, page):
+        assert "THE CAMERAS ARE NOT KNOWN" in text
+        assert "near-copies of the query count as matches" in text
+        assert "own camera" not in text
+    assert "cam ?" in page and "cam 1" not in page
+    assert results["cameras_known"] is False
+    assert "The names seem to tell 2 cameras" in results["notes"][0]
+
+
+def test_photographs_that_the_network_was_trained_on_are_counted(trained, tmp_path, capsys):
+    index = records.load(trained / "data" / "dataset.json")
+    root, run_ = trained / "photographs", tmp_path / "run"
+    records.save(dataclasses.replace(index, train=index.query), run_ / "data" / "dataset.json")
+    shutil.copytree(trained / "train", run_ / "train")
+    results = run(tmp_path / "judged", model=str(run_ / "train"), data_dir=str(root))
+    count, judged = len(index.query), len(index.query) + len(index.gallery)
+    assert f"{count} OF THE {judged} PHOTOGRAPHS WERE TRAINED ON" in results["notes"][0]
+    assert "WERE TRAINED ON" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_be_judged_ends_well_and_says_why(trained, tmp_path, capsys):
+    index = records.load(trained / "data" / "dataset.json")
+    everywhere = tuple(dataclasses.replace(record, camera=1) for record in index.gallery)
+    queries = tuple(dataclasses.replace(record, camera=1) for record in index.query)
+    unjudged = dataclasses.replace(index, query=queries, gallery=everywhere)
+    records.save(unjudged, tmp_path / "data" / "dataset.json")
+    shutil.copytree(trained / "train", tmp_path / "train")
+    results = run(tmp_path)
+    assert "all matches of the 6 queries are in the query's own camera" in results["not_judged"]
+    assert "evaluate: not judged: all matches" in capsys.readouterr().out

@@ -121,24 +121,32 @@ def test_teacher_can_be_a_file_of_logits(tmp_path):
     np.testing.assert_array_equal(np.load(other / "teacher" / "logits.npy"), table)
 
 
-def write_teacher(folder, shape):
+def write_teacher(folder, data, shape=(6, 3)):
+    """A teacher's table as it is made for a data set."""
     folder.mkdir()
     np.save(folder / "logits.npy", np.zeros(shape, "float32"))
-    (folder / "teacher.json").write_text(json.dumps({"kind": "table"}))
+    content = {"kind": "table", "photographs": teacher.photographs_of(data)}
+    (folder / "teacher.json").write_text(json.dumps(content))
 
 
 def test_teacher_of_another_run_is_taken_over_if_it_is_of_the_same_data(tmp_path):
-    records_ = tuple(Record(f"{i}_{n}.jpg", i, 1) for i in (1, 2, 3) for n in range(2))
+    def people(*identities, folder="a"):
+        return ReIDData("x", tuple(Record(f"{folder}/{i}_{n}.jpg", i, 1) for i in identities for n in range(2)))
+
     (tmp_path / "data").mkdir()
     (tmp_path / "teacher").mkdir()
-    save(ReIDData("made up", records_), tmp_path / "data" / "dataset.json")
-    write_teacher(tmp_path / "fits", (6, 3))
-    write_teacher(tmp_path / "other", (6, 4))
-    with pytest.raises(UserError, match="is of 4 identities and 6 images, this data set has 3 and 6"):
+    save(people(1, 2, 3), tmp_path / "data" / "dataset.json")
+    write_teacher(tmp_path / "fits", people(1, 2, 3, folder="b"))
+    write_teacher(tmp_path / "other", people(1, 2, 4))  # as many people with as many photographs
+    with pytest.raises(UserError, match="made from other training photographs or people"):
         teacher.run(job(tmp_path), **TEACHER, reuse=str(tmp_path / "other"))
     with pytest.raises(UserError, match="teacher folder of a finished run"):
         teacher.run(job(tmp_path), **TEACHER, reuse=str(tmp_path / "nowhere"))
     assert not (tmp_path / "teacher" / "teacher.json").exists()
     teacher.run(job(tmp_path), **TEACHER, reuse=str(tmp_path / "fits"))
     assert np.load(tmp_path / "teacher" / "logits.npy").shape == (6, 3)
+    assert teacher.load(tmp_path).table.shape == (6, 3)
+    np.save(tmp_path / "teacher" / "logits.npy", np.zeros((12, 3), "float32"))
+    with pytest.raises(UserError, match=r"logits \[6, 3\] of the training images, got \[12, 3\]"):
+        teacher.load(tmp_path)
     assert json.loads((tmp_path / "teacher" / "teacher.json").read_text())["reused_from"] == str(tmp_path / "fits")

@@ -145,3 +145,19 @@ def test_the_plan_says_classes_images_and_parameters(tmp_path):
     assert second == "4 classes, 12 images to train on, 4 to judge by"
     assert third == "250 epochs of batches of 256"
     assert not (tmp_path / "pretrain").exists()
+
+
+def test_an_added_image_changes_what_the_stage_reads(tmp_path):
+    data = make_images(tmp_path / "colours", images=4)
+    arguments = {"architecture": "DARTS_V2", "source": "folder", "data_dir": str(data), "held_out": 0.1}
+
+    def digest():
+        (images,) = pretrain.reads(tmp_path, arguments)
+        return images.digest()
+
+    before = digest()
+    assert digest() == before
+    first = next(data.rglob("*.jpg"))
+    first.rename(first.with_name("another.jpg"))
+    assert digest() != before
+    assert pretrain.reads(tmp_path, {**arguments, "source": "tfds"}) == []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -117,13 +116,3 @@ def noticing_lost_workers(several: bool) -> Iterator[None]:
 def alone(strategy: Strategy) -> Strategy:
     """The strategy for a stage that one process does; of several, the one with the first device only."""
     return strategy if number_of_workers(strategy) == 1 else tf.distribute.get_strategy()
-
-
-def on_this_worker(network: keras.Model, strategy: Strategy) -> Any:
-    """A network that this process can run in inference mode without the others; with one process it is the network.
-
-    Keras' own `predict` gathers what all workers have computed, so it would wait for them.
-    """
-    if number_of_workers(strategy) == 1:
-        return network
-    return tf.function(lambda images: network(images, training=False), reduce_retracing=True)
