@@ -27,8 +27,8 @@ _USE = """\
 `embed_jpeg` turns files as the orientation in their EXIF data says; whoever sends pixels, here or to a copy for another
 runtime, turns them before (Pillow: `ImageOps.exif_transpose`). It refuses files of too many pixels, of more than
 {formats.MAX_SCANS} scans, of more scans times pixels than {formats.MAX_SCANNED:,}, and of more bytes than
-{formats.MORE_BYTES:,} and {formats.BYTES_PER_PIXEL} a pixel. It cannot bound the time that a request takes, nor the number of its files: let a
-deadline and a proxy do so, and check files before (`kdas_tf.client` does).
+{formats.MORE_BYTES:,} and {formats.BYTES_PER_PIXEL} a pixel. It cannot bound the time that a request takes, nor the
+number of its files: let a deadline and a proxy do so, and check files before (`kdas_tf.client` does).
 """
 
 _INTENDED = """\
