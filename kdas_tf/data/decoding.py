@@ -11,8 +11,8 @@ import tensorflow as tf
 from kdas_tf import formats
 from kdas_tf.data import other_formats
 
-# The accurate transform gives the pixels of libjpeg, and so of Pillow and most programs: 0.7 grey levels from the
-# original on average, where TensorFlow's default, the fast one, is 1.6 from it (docs/performance.md has the cost).
+# The accurate transform gives the pixels of libjpeg, and so of Pillow and most programs: a quarter
+# nearer to the original than those of TensorFlow's default, the fast one, in the same time (docs/performance.md).
 _METHOD = "INTEGER_ACCURATE"
 
 

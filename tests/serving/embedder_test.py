@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kdas_tf.data import decoding
 from kdas_tf.serving.embedder import SIGNATURES, Embedder, count_operations, normalizations_left
+from tests import pictures
 from tests.serving import networks
 
 C_API = Path(__file__).with_name("c_api.py")
@@ -57,6 +59,21 @@ def test_embeddings_are_those_of_the_network_whatever_the_batch(batch, student, 
     np.testing.assert_allclose(
         signatures["embed_jpeg"](image_bytes=tf.constant(contents))["embedding"], found, atol=1e-6
     )
+
+
+def test_turned_files_have_the_embedding_of_the_pixels_that_training_sees(student, signatures):
+    upright = networks.photographs(1, (40, 20))[0]
+    expected = networks.embeddings(student, np.asarray(tf.image.resize(upright[None], networks.SIZE, antialias=True)))
+    # How each orientation stores an upright picture (TIFF 6.0, section 8).
+    stored = [upright, upright[:, ::-1], upright[::-1, ::-1], upright[::-1]]
+    stored += [each.transpose(1, 0, 2) for each in stored]  # 6: row 0 is the right-hand side, column 0 the top
+    contents = [pictures.turned_file("PNG", number, pixels) for number, pixels in enumerate(stored, start=1)]
+    found = signatures["embed_jpeg"](image_bytes=tf.constant(contents))["embedding"]
+    np.testing.assert_allclose(found, np.repeat(expected, 8, axis=0), atol=1e-5)
+    for content in contents:
+        np.testing.assert_array_equal(decoding.pixels(content), upright)
+    ignored = signatures["embed_jpeg"](image_bytes=tf.constant([pictures.saved(stored[2], "PNG")]))["embedding"]
+    assert np.abs(ignored - expected).max() > 1e-3
 
 
 def test_nothing_is_left_of_normalisations_and_training(folder, student):
