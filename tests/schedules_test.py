@@ -3,7 +3,7 @@ import math
 import pytest
 
 from kdas_tf.errors import UserError
-from kdas_tf.schedules import LinearTemperature, cosine
+from kdas_tf.schedules import LinearTemperature, cosine, over
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,22 @@ from kdas_tf.schedules import LinearTemperature, cosine
 )
 def test_temperature_falls_linearly_from_start_to_end_and_stays(settings, expected):
     temperature = LinearTemperature(**settings)
-    assert {epoch: temperature(epoch) for epoch in expected} == expected
+    assert {epoch: temperature(epoch) for epoch in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "settings", "expected"),
+    [
+        (16, {}, {0: 2.0, 7.5: 1.0, 15: 0.0}),  # 15.2 in whole epochs: the last one, 15, is the labels' own
+        (50, {}, {0: 2.0, 23.5: 1.0, 46: 2 / 47, 47: 0.0}),
+        (1, {}, {0: 2.0, 1: 0.0}),
+        (50, {"end_epoch": 10}, {5: 1.0, 10: 0.0}),
+    ],
+)
+def test_temperature_ends_at_the_same_share_of_any_number_of_epochs(epochs, settings, expected):
+    temperature = over(LinearTemperature(**settings), epochs)
+    assert {epoch: temperature(epoch) for epoch in expected} == pytest.approx(expected)
+    assert over(abs, epochs) is abs  # any function of the epoch does as well
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ def measure(genotype: str, workdir: str, folder: str, epochs: int, flags: list[s
         architecture = run / "genotype.json"
         genotypes.save(architecture, genotypes.random_genotype(int(genotype.split()[1])))
     params = {"ARCHITECTURE": repr(str(architecture)), "TRAIN_EPOCHS": epochs, "JUDGE_EVERY": epochs}
-    params["TRAIN_TEMPERATURE_END_EPOCH"] = 0.95 * epochs
     command = [sys.executable, "-m", "kdas_tf.launch", "--gin_file=gin/baseline.gin", f"--workdir={run}"]
     command += [f"--seed={seed}", *(f"--gin_param={name}={value}" for name, value in params.items()), *flags]
     process = subprocess.run(command, cwd=harness.ROOT, env=harness.plain_environment(), capture_output=True, text=True)

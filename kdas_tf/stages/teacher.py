@@ -20,6 +20,7 @@ from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.models.teacher_network import Teacher, TeacherTable
+from kdas_tf.schedules import over
 from kdas_tf.settings import Backbone, Fitting, Job, Sampling
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages.judging import judge, summary
@@ -218,6 +219,7 @@ def photographs_of(data: ReIDData) -> str:
 
 def is_used(temperature: Callable[[float], float], fitting: Fitting) -> bool:
     """Whether a search or a training ever looks at the teacher: at T = 0 only the labels count."""
+    temperature = over(temperature, fitting.epochs)
     return any(temperature(epoch) > 0 for epoch in range(fitting.epochs))
 
 

@@ -14,6 +14,7 @@ from kdas_tf.data.pipeline import WHOLE, BatchShard, TrainingImages, balanced_ba
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.models.networks import trainable_parameters
+from kdas_tf.schedules import over
 from kdas_tf.settings import Fitting, Job, Sampling
 from kdas_tf.training.batch_norm import configure_batch_norm
 from kdas_tf.training.board import Board
@@ -147,7 +148,7 @@ class Recipe:
         finite = FiniteLoss()
         stop = StopOnSignal(checkpoints, steps, finite.check_steps)
         used = [
-            Scheduled(model.temperature, temperature, logged_as="temperature"),
+            Scheduled(model.temperature, over(temperature, epochs), logged_as="temperature"),
             Scheduled(model.optimizer.learning_rate, self.fitting.learning_rate_at, logged_as="learning_rate"),
             *callbacks,
             finite,
