@@ -35,7 +35,8 @@ def parse(
     """Reads .gin files, then bindings, then what flags override; refuses what nothing would read.
 
     Args:
-        gin_files: paths, relative to the current folder or to the repository.
+        gin_files: paths, relative to the current folder or to the repository. Files that say which stages are run are
+            read first, since they include defaults; so a scale, a data set or a teacher wins wherever it stands.
         gin_params: bindings like `search.run.epochs=5`; names are those that the files import.
         overrides: {binding: value} from flags.
         stage_arguments: {argument: value} from flags; bound for the first stage that has the argument.
@@ -45,7 +46,7 @@ def parse(
     """
     gin.add_config_file_search_path(str(REPOSITORY))
     gin._FILE_READERS[:] = [(_Opened(), os.path.isfile)]
-    for file in gin_files:
+    for file in sorted(gin_files, key=lambda file: not _binds_stages(file)):
         _parse(functools.partial(gin.parse_config_file, file), f"--gin_file={file}")
     imports = "\n".join(sorted(s.format() for s in gin._IMPORTS if not s.module.startswith("__gin__")))
     header = f"from __gin__ import dynamic_registration\n{imports}\n"
@@ -61,6 +62,18 @@ def parse(
     _check_required(reached)
     _check_types(reached)
     _check_unread(reached, {name for name in _own_macros(gin_files, gin_params) if (name, "gin.macro") not in read})
+
+
+def _binds_stages(file: str, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a .gin file, or one that it includes, says which stages are run."""
+    path = next((place for place in (Path(file), REPOSITORY / file) if place.is_file()), None)
+    if path is None or file in seen:
+        return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if re.search(r"^\s*launch\.run\.stages\s*=", text, flags=re.MULTILINE):
+        return True
+    included = re.findall(r"^\s*include\s+[\"']([^\"']+)[\"']", text, flags=re.MULTILINE)
+    return any(_binds_stages(each, seen | {file}) for each in included)
 
 
 class _Opened:

@@ -276,6 +276,22 @@ def test_settings_are_all_resolved_values_of_a_stage_and_of_the_values_that_it_i
     assert arguments_of(search.run)["network"].reductions == (0, 2)
 
 
+def test_a_scale_wins_wherever_it_stands_and_a_file_of_ones_own_after_it_wins_over_it(tmp_path):
+    (tmp_path / "own.gin").write_text("CELLS = 5\nREDUCTIONS = (1,)\n")
+    paper, own = "gin/scale/paper.gin", str(tmp_path / "own.gin")
+    (tmp_path / "stages.gin").write_text("include 'gin/search.gin'\n")
+    for files, cells in (
+        ([paper, SEARCH], 8),
+        ([SEARCH, paper], 8),
+        ([paper, str(tmp_path / "stages.gin")], 8),
+        ([paper, own, SEARCH], 5),
+        ([SEARCH, own, paper], 8),
+    ):
+        gin.clear_config()
+        bindings.parse(files, [], {})
+        assert arguments_of(search.run)["network"].cells == cells, files
+
+
 def test_settings_do_not_change_where_a_default_is_written_down():
     bindings.parse([SEARCH], [], {})
     before = settings_of(search.run)
