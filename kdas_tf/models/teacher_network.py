@@ -20,11 +20,10 @@ _RESNET_LAST_STAGE = "conv5_block1_"
 def backbones() -> dict[str, tuple[Callable[..., keras.Model], Callable[..., Any]]]:
     """Names the backbones of keras.applications: {name: (constructor, preprocess_input)}."""
     found: dict[str, tuple[Callable[..., keras.Model], Callable[..., Any]]] = {}
-    for _, module in inspect.getmembers(keras.applications, inspect.ismodule):
-        preprocess = getattr(module, "preprocess_input", None)
-        for name, member in inspect.getmembers(module, inspect.isfunction):
-            if preprocess is not None and name[0].isupper():
-                found[name] = (member, preprocess)
+    for name, constructor in inspect.getmembers(keras.applications, inspect.isfunction):
+        if name[0].isupper():  # its preprocess_input is in the public module that is named after its own
+            module = getattr(keras.applications, constructor.__module__.rpartition(".")[2])
+            found[name] = (constructor, module.preprocess_input)
     return found
 
 
