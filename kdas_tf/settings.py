@@ -55,7 +55,7 @@ class Job:
         workdir: folder of the run; each stage has a folder of its own in it.
         seed: of everything random.
         strategy: devices, a `tf.distribute.Strategy`.
-        keep_checkpoints: how many of the last checkpoints of a stage are kept.
+        keep_checkpoints: how many of the last checkpoints of a stage are kept while it trains; the last one stays.
         image_cache_gb: memory for decoded training images, 10^9 bytes; they are kept if all of them fit.
     """
 

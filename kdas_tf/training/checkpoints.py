@@ -145,8 +145,13 @@ class Checkpoints:
             ) from error
         finally:
             self.saving = False
-        for old in self.all()[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        self.remove_all_but(self.keep)
+
+    def remove_all_but(self, last: int) -> None:
+        """Removes the oldest checkpoints, so that at most so many are left."""
+        if writes(self.strategy):
+            for old in self.all()[:-last]:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _name(position: Position) -> str:

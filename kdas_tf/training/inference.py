@@ -1,5 +1,6 @@
 """How a network is used while and after it is trained: in inference mode, on the first device of this process."""
 
+import functools
 from typing import Any
 
 import keras
@@ -16,8 +17,19 @@ def inference(network: keras.Model) -> Any:
     Keras' `predict` is of no use where a network is made for several devices: each device computes the whole batch, and
     the results of all are joined, so that there are more rows than images. On several machines it waits for the others.
     """
-    function = getattr(network, _KEPT, None)
-    if function is None:
-        function = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
-        setattr(network, _KEPT, function)
-    return function
+    kept = getattr(network, _KEPT, None)
+    if kept is None:
+        kept = _traced(network)
+        setattr(network, _KEPT, kept)
+    return kept
+
+
+def _traced(network: keras.Model) -> Any:
+    function = tf.function(lambda images: network(images, training=False))
+
+    @functools.cache
+    def of_size(size: tuple[int, ...]) -> Any:
+        # By itself: TensorFlow warns of retracing where several networks are traced by calls of functions of one name.
+        return function.get_concrete_function(tf.TensorSpec([None, *size], tf.float32))
+
+    return lambda images: of_size(tuple(images.shape[1:]))(tf.cast(images, tf.float32))

@@ -166,6 +166,7 @@ class Recipe:
         )
         with naming_damaged_images(self.source.records), stop.listening():
             _run_epochs(model, iter(batches), start, epochs, steps, used)
+        checkpoints.remove_all_but(1)  # what is trained to its end goes back no more
 
 
 def _run_epochs(

@@ -271,7 +271,11 @@ def test_nothing_is_near_where_all_is_left_out():
         ([(0, -1, 1)], [(1, 5, 2)], "query identities from 0 on.*got -1"),
         ([(0, 5, 1)], [(1, -2, 2)], "gallery identities from -1 on.*got -2"),
         ([(0, 5, 1), (0, 6, 1)], [(1, 7, 2)], "none of 2 shares an identity with any of 1"),
-        ([(0, 5, 1), (0, 6, 1)], [(1, 5, 1), (2, 6, 1)], "2 of 2 .*only from their own camera.*camera_pattern=None"),
+        (
+            [(0, 5, 1), (0, 6, 1)],
+            [(1, 5, 1), (2, 6, 1)],
+            "2 of 2 .*only from their own camera.*a camera of its own each",
+        ),
         ([(0, 5, 1), (0, 6, 1)], [(1, 5, 1), (2, 7, 2)], "1 of 2 .*only from their own.*the other 1 have none at all"),
     ],
 )

@@ -58,8 +58,12 @@ def test_every_stage_learns_in_mixed_precision_as_in_float32(policy, result_of):
         assert all(np.all(np.isfinite(value)) for name, value in entry.items() if name != "stage"), stage
         for name in ("total", "distillation", "triplet"):
             if name in entry:
-                assert entry[name] == pytest.approx(expected[stage][name], rel=0.1), (stage, name)
-        reader = tf.train.load_checkpoint(str(workdir / stage / "checkpoints" / "epoch_1" / "state"))
+                assert entry[name] == pytest.approx(expected[stage][name], rel=0.2), (
+                    stage,
+                    name,
+                )  # a few steps of young networks
+        (last,) = (workdir / stage / "checkpoints").iterdir()  # of a finished stage
+        reader = tf.train.load_checkpoint(str(last / "state"))
         kinds = {kind for kind in reader.get_variable_to_dtype_map().values() if kind.is_floating}
         assert kinds == {tf.float32}, stage  # weights, alphas, statistics and optimizers
     # Of the cell near the loss; Adam makes whole steps of the other one's gradients, mostly rounding so early.

@@ -107,6 +107,8 @@ def test_the_last_ones_are_kept_the_newest_is_that_of_the_latest_step(tmp_path):
     checkpoints.save(Position(3, 11, ((0.1,), (2.0, 3.5))))
     checkpoints.save(Position(3, 9))
     assert [path.name for path in checkpoints.all()] == ["epoch_3_step_9", "epoch_3_step_11"]
+    checkpoints.remove_all_but(1)
+    assert [path.name for path in checkpoints.all()] == ["epoch_3_step_11"]
     assert checkpoints.restore() == Position(3, 11, ((0.1,), (2.0, 3.5)))
 
 

@@ -65,7 +65,8 @@ def test_a_supernet_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "backbone", ["ResNet50V2", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "Xception", "NASNetMobile", "MobileNetV3Small"]
+    "backbone",
+    ["ResNet50V2", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "Xception", "NASNetMobile", "MobileNetV3Small"],
 )
 def test_other_backbones_too(backbone):
     network = networks.teacher(backbone, image_size=(96, 96))
