@@ -74,7 +74,7 @@ def run(
     if intra_op_threads is not None and intra_op_threads < 0:
         raise UserError(f"Expected launch.run.intra_op_threads of at least 0, got {intra_op_threads}.")
     options: dict[str, Any] = {"keep_checkpoints": keep_checkpoints, "image_cache_gb": image_cache_gb}
-    job = Job(workdir=path_of("--workdir", workdir), seed=seed, **options)
+    job = Job(workdir=_usable_by_tensorflow(path_of("--workdir", workdir)), seed=seed, **options)
     with quiet():
         import tensorflow
 
@@ -196,6 +196,17 @@ def path_of(flag: str, text: str) -> Path:
         raise UserError(
             f"Expected {flag} to be a path that can be used, got {shown!r}: {reason}.", code="flag"
         ) from error
+
+
+def _usable_by_tensorflow(workdir: Path) -> Path:
+    wrong = sorted(set("*?[]\\") & set(str(workdir)))
+    if wrong:
+        raise UserError(
+            f"Expected --workdir to be a path without {' and '.join(wrong)}, got {workdir}: TensorFlow takes it for a "
+            "pattern where it reads checkpoints and exports. Choose another folder.",
+            code="flag",
+        )
+    return workdir
 
 
 @contextlib.contextmanager

@@ -108,6 +108,7 @@ def calls(folder):
         ([SEARCH, "--workdir="], "Expected --workdir to be a path that can be used, got '': it is empty"),
         ([SEARCH, "--workdir=~nobody_of_this_name/run"], "got '~nobody_of_this_name/run': Could not determine home"),
         ([SEARCH, f"--workdir={'x' * 300}"], "File name too long"),
+        ([SEARCH, "--workdir=runs/a[b]"], "a path without [ and ], got"),
         ([SEARCH, "--gin_param=launch.run.workdir='a\\0b'"], "embedded null"),
         ([SEARCH, "--logical_cpus=0"], "Expected --logical_cpus to be at least 1, got 0"),
         ([SEARCH, "--data_dir=/nowhere/Market-1501"], "/nowhere/Market-1501 is no folder"),

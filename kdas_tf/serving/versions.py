@@ -61,7 +61,8 @@ def publishing(root: Path, name: str, version: int | None = None) -> Iterator[Ve
         final.parent.mkdir(exist_ok=True)
         os.rename(partial, final)
     except OSError as error:
-        raise UserError(f"{final} cannot be written ({error}). Make room, or choose another folder.") from error
+        reason = error.strerror or " ".join(str(error).split())[:200]
+        raise UserError(f"{final} cannot be written: {reason}. Mend that, or choose another --workdir.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

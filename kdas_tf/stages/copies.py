@@ -44,7 +44,7 @@ def make(
         return {}
     people = _people(data, judged)
     if people is None and judged != 0:
-        print("export: drop in mAP not judged, for want of queries and a gallery; --data_dir=FOLDER gives them")
+        print("export: mAP of the copies not judged, for want of queries and a gallery; --data_dir=FOLDER gives them")
 
     def mean_average_precision(title: str, network: Network) -> float | None:
         options: dict[str, Any] = {"image_size": loaded.image_size, "title": f"export: {title}"}
@@ -60,10 +60,12 @@ def make(
         mean, drop, words = mean_average_precision(runtime, runtime_files.open_file(path)), None, "not judged"
         if reference is not None and mean is not None:
             drop = reference - mean
-            words = f"{100 * drop:.2f} to {100 * mean:.2f} %"
+            words = (
+                f"{100 * mean:.2f} %, {abs(100 * drop):.2f} points {'below' if drop >= 0 else 'above'} the network's"
+            )
         print(
-            f"export: {runtime}, {measured.bytes / 1e6:.1f} MB, {measured.milliseconds:.1f} ms an image here, drop in "
-            f"mAP {words}, least cosine to the network's embeddings {measured.cosine:.6f}",
+            f"export: {runtime}, {measured.bytes / 1e6:.1f} MB, {measured.milliseconds:.1f} ms an image here, mAP "
+            f"{words}, least cosine to the network's embeddings {measured.cosine:.6f}",
             flush=True,
         )
         result[runtime] = {**measured._asdict(), "mAP": mean, "mAP_drop": drop}

@@ -27,6 +27,8 @@ from kdas_tf.stages.loading import LoadedNetwork
 from kdas_tf.stages.stage import stage
 
 RESULT = "export.json"
+NOTE = "assets.extra/export.json"
+"""What a version says of itself; a server does not read it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def run(
     asked: dict[str, Any] = {"runtimes": list(runtimes), "calibrated": calibrated, "judged": judged}
     content: dict[str, Any] = {"name": name, "max_pixels": max_pixels, "batch_sizes": list(server.batch_sizes)}
     content |= {"asked_copies": asked, "weights": files.hash_files(folder / saved.WEIGHTS)}
-    if _is_there(root, content, version):
+    if _is_there(root, content, version, server):
         return
     loaded = _open(folder)
     data = loading.read_data(_run_of(folder), data_dir, reader, title="export")
@@ -131,11 +133,10 @@ def run(
         content["copies"] = copies.make(loaded, new.folder, comparison, data, **asked)
         content["warmup_requests"] = _warm_up(new, content)
         model_card.write(new.folder, _facts(content, loaded, folder, job.workdir))
-    server_config.write(root, versions.models(root), base_path=server.base_path, batch_sizes=server.batch_sizes)
-    content |= {"path": str(new.final), "sha256": files.hash_files(new.final)}
-    content["bytes"] = sum(path.stat().st_size for path in new.final.rglob("*") if path.is_file())
+        content["seconds"] = round(time.monotonic() - since, 1)
+        files.write_json(new.folder / NOTE, content)
+    _finish(root, content, server)
     _tell(content)
-    files.write_json(root / RESULT, {**content, "seconds": round(time.monotonic() - since, 1)})
 
 
 def _network_folder(workdir: Path, model: str | None) -> Path:
@@ -157,16 +158,38 @@ def _run_of(folder: Path) -> Path:
     return next((run for run in folder.parents[:2] if (run / "data" / data_stage.RESULT).exists()), folder.parent)
 
 
-def _is_there(root: Path, wanted: Mapping[str, Any], version: int | None) -> bool:
+def _finish(root: Path, content: dict[str, Any], server: Server) -> None:
+    """Writes what a server and people read of a version that is published."""
+    server_config.write(root, versions.models(root), base_path=server.base_path, batch_sizes=server.batch_sizes)
+    folder = root / content["name"] / str(content["version"])
+    content |= {"path": str(folder), "sha256": files.hash_files(folder)}
+    content["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    files.write_json(root / RESULT, content)
+
+
+def _is_there(root: Path, wanted: Mapping[str, Any], version: int | None, server: Server) -> bool:
+    """Whether the last export is of the same network and arguments; it may have more copies."""
     last = _read(root / RESULT)
-    same = all(last.get(key) == value for key, value in wanted.items()) and version in (None, last.get("version"))
-    if not same:
-        return False
+    if not _is_same(last, wanted, version):
+        # A process that was killed after it had published a version has left only the note inside.
+        newest = max(versions.published(root, wanted["name"]), default=0)
+        last = _read(root / wanted["name"] / str(newest) / NOTE)
+        if "sha256" in last or not _is_same(last, wanted, version) or newest == _read(root / RESULT).get("version"):
+            return False
+        _finish(root, last, server)
     folder = root / last["name"] / str(last["version"])  # the workdir may have been moved
     there = folder.is_dir() and files.hash_files(folder) == last["sha256"]
     if there:
         print(f"export: done before, {folder}", flush=True)
     return there
+
+
+def _is_same(last: Mapping[str, Any], wanted: Mapping[str, Any], version: int | None) -> bool:
+    copies_then, copies_now = last.get("asked_copies", {}), wanted["asked_copies"]
+    has_copies = set(copies_now["runtimes"]) <= set(copies_then.get("runtimes", ()))
+    alike = not copies_now["runtimes"] or {**copies_then, "runtimes": 0} == {**copies_now, "runtimes": 0}
+    same = all(last.get(key) == value for key, value in wanted.items() if key != "asked_copies")
+    return same and has_copies and alike and version in (None, last.get("version"))
 
 
 def _read(path: Path) -> dict[str, Any]:
