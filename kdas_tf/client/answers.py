@@ -4,11 +4,30 @@ After a `UserError` the same call cannot succeed; after a `ServerError`, of the 
 """
 
 import re
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from kdas_tf.errors import UserError
 
-SIGNATURE, INPUT, OUTPUT = "embed_jpeg", "image_bytes", "embedding"
-"""Of an exported model: the signature that takes files, which may be of different sizes."""
+SIGNATURE, INPUT, OUTPUT, ERROR = "embed_jpeg", "image_bytes", "embedding", "error"
+"""Of an exported model: the signature that takes files, which may be of different sizes, and what it gives."""
+
+
+class Answer(NamedTuple):
+    """What a server says about the files of a request.
+
+    Attributes:
+        rows: embeddings `[files, D]`.
+        errors: what is wrong with each file, empty where nothing is; none at all from exports before version 0.2.
+        version: of the model; None where the server does not tell it.
+    """
+
+    rows: npt.NDArray[np.float32]
+    errors: list[str]
+    version: int | None = None
+
 
 _LONGEST = 400  # characters of a server's message
 

@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from kdas_tf import formats
 from kdas_tf.client import photographs, retry
-from kdas_tf.client.answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer
+from kdas_tf.client.answers import Answer, Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
 from kdas_tf.client.photographs import Image
 from kdas_tf.errors import UserError
 
 __all__ = ["Client", "ServerError", "Unavailable"]
 
 _PORTS = {"grpc": 8500, "http": 8501, "https": 443}  # TensorFlow Serving's, and that of a proxy with a certificate
+
+_TOLERANCE = 1e-3  # of the length of an embedding
 
 # What to do about a server's message.
 _HINTS = {
@@ -82,7 +84,7 @@ class Client:
         self._transport = _transport(server, model, version)
 
     def embed(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
-        """Embeds images, in their order. All are read and checked before the first is sent.
+        """Embeds images, in their order, all or none. All are read and checked before the first is sent.
 
         Args:
             images: paths or bytes of JPEG or PNG files, or uint8 arrays `[height, width]` (grey), RGB
@@ -95,22 +97,45 @@ class Client:
             UserError: an image or the model is not what was expected; sending it again does not help.
             ServerError: the server is down, too slow or too busy, or gives no answer that can be read.
         """
+        rows, errors = self.embed_each(images)
+        if errors:
+            name, error = next(iter(errors.values()))
+            more = f", and {len(errors) - 1} more images" if len(errors) > 1 else ""
+            raise UserError(f"{self.server} cannot read {name}: {error}{more}")
+        return rows
+
+    def embed_each(self, images: Iterable[Image]) -> tuple[npt.NDArray[np.float32], dict[int, tuple[str, str]]]:
+        """Embeds the images that the server can read, and tells what is wrong with the others.
+
+        Args:
+            images: as in `embed`. What is wrong with an image before it is sent, is an error of all.
+
+        Returns:
+            (embeddings, errors): `[images, D]`, rows of length 1, or of zeros for an image with an error; and, of
+            those, {position: (name, what is wrong)}.
+
+        Raises:
+            UserError, ServerError: as `embed`, but for images that the server cannot read.
+        """
         contents = photographs.read(images, max_bytes=self._max_bytes, max_pixels=self._max_pixels)
         end = time.monotonic() + self._deadline
         rows: list[npt.NDArray[np.float32]] = []
+        errors: list[str] = []
         version = None
         for batch in _batches(contents, self._batch_size, self._max_bytes):
-            answer, its_version = self._ask(batch, end)
-            if rows and (its_version != version or answer.shape[1:] != rows[0].shape[1:]):
+            answer = self._ask(batch, end)
+            if rows and (answer.version != version or answer.rows.shape[1:] != rows[0].shape[1:]):
                 raise ServerError(
-                    f"{self.server} changed its model between two requests (version {version} to {its_version}): "
+                    f"{self.server} changed its model between two requests (version {version} to {answer.version}): "
                     "embeddings of both cannot be compared. Send the images again."
                 )
-            version = its_version
+            version = answer.version
             rows.append(self._checked(answer, len(batch)))
-        return np.concatenate(rows)
+            errors += answer.errors or [""] * len(batch)
+        wrong = {i: (contents[i][0], told(error)) for i, error in enumerate(errors) if error}
+        return np.concatenate(rows), wrong
 
-    def _ask(self, batch: Sequence[tuple[str, bytes]], end: float) -> tuple[npt.NDArray, int | None]:
+    def _ask(self, batch: Sequence[tuple[str, bytes]], end: float) -> Answer:
         names = [name for name, _ in batch]
         attempt = functools.partial(self._transport.embed, [content for _, content in batch])
         try:
@@ -130,9 +155,10 @@ class Client:
         except ServerError as error:
             raise type(error)(f"{self.server}: {error}") from error
 
-    def _checked(self, rows: npt.NDArray, expected: int) -> npt.NDArray[np.float32]:
+    def _checked(self, answer: Answer, expected: int) -> npt.NDArray[np.float32]:
         """Refuses an answer that would spoil a gallery."""
-        if rows.ndim != 2 or len(rows) != expected:
+        rows, errors = answer.rows, answer.errors
+        if rows.ndim != 2 or len(rows) != expected or not rows.shape[1] or len(errors) not in (0, expected):
             raise ServerError(
                 f"{self.server} answered with an array {list(rows.shape)} to {expected} images; expected "
                 f"[{expected}, D]. Is {self.model!r} a model that kdas_tf exported?"
@@ -144,6 +170,14 @@ class Client:
             )
         if not np.isfinite(rows).all():
             raise ServerError(f"{self.server} answered with NaN or infinite numbers. Export the model again.")
+        lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+        wanted = np.array([0.0 if error else 1.0 for error in errors]) if errors else np.ones(expected)
+        if np.abs(lengths - wanted).max() > _TOLERANCE:
+            length = lengths[np.abs(lengths - wanted).argmax()]
+            raise ServerError(
+                f"{self.server} answered with embeddings of a length other than 1, such as {length:.4g}: distances of "
+                f"them say nothing. Is {self.model!r} a model that kdas_tf exported?"
+            )
         return rows.astype(np.float32, copy=False)
 
     def close(self) -> None:

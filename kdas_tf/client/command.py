@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     flags = _Parser(
         prog="python -m kdas_tf.client",
         description="Sends photographs of people to a server and prints the distances of their embeddings.",
-        epilog="Exit codes: 0 done; 2 a mistake in what was given; 3 a fault of the server; 130 Ctrl-C.",
+        epilog="Exit codes: 0 done; 2 a mistake in what was given, or a photograph that the server cannot read; 3 a "
+        "fault of the server; 130 Ctrl-C.",
         allow_abbrev=False,
     )
     flags.add_argument("photographs", nargs="+", metavar="FILE", help="a JPEG or PNG file of one person")
@@ -125,8 +126,11 @@ def save(path: Path, embeddings: npt.NDArray[np.float32], names: Sequence[str]) 
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Does what a command line asks for; a `UserError` is a mistake in it, a `ServerError` the server's fault."""
+def run(arguments: Sequence[str]) -> int:
+    """Does what a command line asks for and returns the exit code: 2 where the server cannot read a photograph.
+
+    A `UserError` is a mistake in the command line, a `ServerError` the server's fault.
+    """
     given = parser().parse_args(arguments)
     threshold = threshold_of(given)
     kind = threshold.distance if threshold is not None else given.distance or "cosine"
@@ -135,26 +139,34 @@ def run(arguments: Sequence[str]) -> None:
     names = ("model", "version", "width", "timeout", "deadline", "retries", "batch_size")
     since = time.monotonic()
     with Client(given.server, **{name: getattr(given, name) for name in names}) as client:
-        embeddings = client.embed(given.photographs)
+        embeddings, errors = client.embed_each(given.photographs)
     seconds = time.monotonic() - since
+    for name, error in errors.values():
+        print(f"error: {given.server} cannot read {name}: {error}", file=sys.stderr)
+    if len(errors) == len(embeddings):
+        raise UserError(f"{given.server} can read none of {len(embeddings)} photographs.")
+    well = [i for i in range(len(embeddings)) if i not in errors]
+    embeddings, given.photographs = embeddings[well], [given.photographs[i] for i in well]
     if given.output is not None:
         save(Path(given.output), embeddings, given.photographs)
     apart, width = distances(embeddings, kind), embeddings.shape[1]
     if given.json:
         print(as_json(given, width, apart, kind, threshold))
-        return
+        return 2 if errors else 0
     print(f"{len(apart)} embeddings of {width} numbers from {given.model} in {seconds:.2f} s")
     print(*lines(given.photographs, apart, kind, threshold), sep="\n")
     if given.output is not None:
         print(f"embeddings: {given.output}")
+    return 2 if errors else 0
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line, prints an error as one line, and returns the exit code, as `--help` lists them."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is told in one line below
     try:
-        run(arguments)
+        code = run(arguments)
         sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -69,6 +69,13 @@ def strings(contents: list[bytes]) -> dict[str, Any]:
     return {"dtype": STRING, "tensor_shape": {"dim": [{"size": len(contents)}]}, "string_val": contents}
 
 
+def texts(tensor: Any) -> list[str]:
+    """The strings in a `TensorProto` `[n]`; raises ValueError where it has another type."""
+    if tensor.dtype != STRING:
+        raise ValueError(f"a tensor of type {tensor.dtype}, not of strings")
+    return [value.decode("utf-8", "replace") for value in tensor.string_val]
+
+
 def floats(tensor: Any) -> npt.NDArray[np.float32]:
     """The array in a `TensorProto` of float32, as bytes or as a list of numbers.
 

@@ -1,10 +1,9 @@
 """Sends images to TensorFlow Serving's PredictionService over gRPC."""
 
 import grpc
-import numpy.typing as npt
 
 from kdas_tf.client import answers, messages
-from kdas_tf.client.answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
+from kdas_tf.client.answers import Answer, Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
 
 _Code = grpc.StatusCode
 _ERRORS = {
@@ -44,8 +43,8 @@ class GrpcTransport:
             response_deserializer=messages.PredictResponse.FromString,
         )
 
-    def embed(self, contents: list[bytes], timeout: float) -> tuple[npt.NDArray, int | None]:
-        """Sends files; gives their embeddings, not checked, and the version of the model, if the server tells it.
+    def embed(self, contents: list[bytes], timeout: float) -> Answer:
+        """Sends files; gives what the server says of them, not checked.
 
         Raises:
             Unavailable: the server is down or has too much to do.
@@ -55,7 +54,6 @@ class GrpcTransport:
         request = messages.PredictRequest(
             model_spec=self._spec,
             inputs=[{"key": answers.INPUT, "value": messages.strings(contents)}],
-            output_filter=[answers.OUTPUT],
         )
         try:
             response = self._predict(request, timeout=timeout)
@@ -66,10 +64,11 @@ class GrpcTransport:
             raise ServerError(f"answered without {answers.OUTPUT!r}: is it a model that kdas_tf exported?")
         try:
             rows = messages.floats(outputs[answers.OUTPUT])
+            errors = messages.texts(outputs[answers.ERROR]) if answers.ERROR in outputs else []
         except ValueError as error:
             raise ServerError(f"answered with what cannot be read: {told(str(error))}") from error
         spec = response.model_spec
-        return rows, spec.version.value if spec.HasField("version") else None
+        return Answer(rows, errors, spec.version.value if spec.HasField("version") else None)
 
     def close(self) -> None:
         """Ends the connection."""

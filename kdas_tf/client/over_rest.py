@@ -10,12 +10,11 @@ import json
 import time
 
 import numpy as np
-import numpy.typing as npt
 import urllib3
 from urllib3 import exceptions
 
 from kdas_tf.client import answers
-from kdas_tf.client.answers import Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
+from kdas_tf.client.answers import Answer, Refused, ServerError, Unavailable, UnknownModel, WrongServer, told
 
 
 class RestTransport:
@@ -27,7 +26,7 @@ class RestTransport:
         # retry.py tries again; proxies from the environment are not used, as over gRPC.
         self._pool = urllib3.PoolManager(retries=False, maxsize=4, headers={"Content-Type": "application/json"})
 
-    def embed(self, contents: list[bytes], timeout: float) -> tuple[npt.NDArray, None]:
+    def embed(self, contents: list[bytes], timeout: float) -> Answer:
         """As `GrpcTransport.embed`; REST does not tell the version."""
         instances = [{"b64": base64.b64encode(content).decode()} for content in contents]
         body = json.dumps({"signature_name": answers.SIGNATURE, "instances": instances}).encode()
@@ -38,7 +37,11 @@ class RestTransport:
         if status != 200:
             raise _refusal(status, content)
         try:
-            return np.array(json.loads(content)["predictions"], np.float32), None
+            predictions = json.loads(content)["predictions"]
+            if not all(isinstance(each, dict) for each in predictions):
+                return Answer(np.array(predictions, np.float32), [])  # of one output, its rows alone
+            rows = np.array([each[answers.OUTPUT] for each in predictions], np.float32)
+            return Answer(rows, [str(each.get(answers.ERROR, "")) for each in predictions])
         except (ValueError, KeyError, TypeError) as error:
             reason = told(f"{type(error).__name__}: {error}")
             raise ServerError(f"answered with what cannot be read ({reason}): is it TensorFlow Serving?") from error

@@ -14,7 +14,7 @@ from kdas_tf.data.transforms import check_image_size
 from kdas_tf.serving import images
 from kdas_tf.serving.graphs.plain import plain_network
 
-OUTPUT = "embedding"
+OUTPUT, ERROR = "embedding", "error"
 SIGNATURES = ("serving_default", "embed", "embed_jpeg")
 NORMALIZATIONS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "BatchNormWithGlobalNormalization")
 
@@ -31,29 +31,44 @@ class Embedder(tf.Module):
         network: a `Student`, a `ResNet` or a `Teacher`.
         image_size: (height, width) in pixels that the network sees.
         max_pixels: height times width of an encoded image at most.
+        tells_errors: a second output, `error`, tells what is wrong with each image, whose embedding is of zeros then;
+            otherwise, as in exports before version 0.2, a wrong image fails all of a request, and of a server's batch.
 
     Raises:
         UserError: another kind of network, or a wrong size.
     """
 
-    def __init__(self, network: keras.Model, *, image_size: tuple[int, int], max_pixels: int = images.MAX_PIXELS):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        image_size: tuple[int, int],
+        max_pixels: int = images.MAX_PIXELS,
+        tells_errors: bool = True,
+    ):
         super().__init__(name="embedder")
-        self.image_size, self.max_pixels = check_image_size(image_size), max_pixels
+        self.image_size, self.max_pixels, self.tells_errors = check_image_size(image_size), max_pixels, tells_errors
         self._embedding = _frozen(plain_network(network), [None, *self.image_size, 3])
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
     def embed(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embeds RGB images `[batch, height, width, 3]` of any size: `[batch, D]`, rows of length 1."""
-        return self.embed_resized(images.resize(pixels, self.image_size))
+        return self._answer(*images.resize(pixels, self.image_size))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def embed_jpeg(self, contents: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embeds JPEG or PNG files `[batch]`, which may be of different sizes."""
-        return self.embed_resized(images.decode(contents, self.image_size, max_pixels=self.max_pixels))
+        return self._answer(*images.decode(contents, self.image_size, max_pixels=self.max_pixels))
 
-    def embed_resized(self, resized: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds float32 images of the network's size, 0..255; the signatures share this."""
-        return {OUTPUT: normalized(self._embedding(resized))}
+    def _answer(self, resized: tf.Tensor, errors: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What the signatures give: rows of length 1, of zeros for images with an error; and the errors `[batch]`."""
+        is_well = errors == ""
+        if not self.tells_errors:
+            wrong = tf.boolean_mask(errors, ~is_well)
+            with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(is_well), [wrong])]):
+                return {OUTPUT: normalized(self._embedding(tf.identity(resized)))}
+        rows = normalized(self._embedding(resized))
+        return {OUTPUT: tf.where(is_well[:, tf.newaxis], rows, tf.zeros_like(rows)), ERROR: errors}
 
     def save(self, folder: Path | str) -> None:
         """Writes a SavedModel with the signatures `SIGNATURES`; `serving_default` is `embed`."""

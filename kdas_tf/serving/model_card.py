@@ -18,11 +18,14 @@ PICTURE = "assets.extra/genotype.png"
 _USE = """\
 | signature | input | output |
 | --- | --- | --- |
-| `serving_default`, `embed` | `images`: uint8 `[batch, height, width, 3]`, RGB, any size | `embedding` |
-| `embed_jpeg` | `image_bytes`: JPEG or PNG files `[batch]`, sizes may differ | `embedding` |
+| `serving_default`, `embed` | `images`: uint8 `[batch, height, width, 3]`, RGB, any size | `embedding`, `error` |
+| `embed_jpeg` | `image_bytes`: JPEG or PNG files `[batch]`, sizes may differ | `embedding`, `error` |
 
 `embedding` is float32 `[batch, {facts.embedding_size}]`, rows of length 1. Compare two by 1 - their dot product, 0 to
-2. Images are resized to {facts.image_size[0]}x{facts.image_size[1]} (height x width) inside.
+2. Images are resized to {facts.image_size[0]}x{facts.image_size[1]} (height x width) inside. `error` is a string
+`[batch]`: what is wrong with an image, whose embedding is of zeros then; empty where all is well. A wrong image fails
+no other image, of this request or of those that a server puts into one batch with it. (An export with
+`export.Server.tells_errors=False` has no `error`: there a wrong image fails the request.)
 
 `embed_jpeg` turns files as the orientation in their EXIF data says; whoever sends pixels, here or to a copy for another
 runtime, turns them before (Pillow: `ImageOps.exif_transpose`). It refuses files of too many pixels, of more than

@@ -38,10 +38,13 @@ class Server:
     Args:
         batch_sizes: ascending; sizes of batches that the server makes, each tried before it serves a version.
         base_path: where the server sees the stage's folder.
+        tells_errors: the model tells what is wrong with each image, in an output of its own; otherwise a wrong image
+            fails all of a request, and of the server's batch, as in exports before version 0.2.
     """
 
     batch_sizes: Sequence[int] = (1, 2, 4, 8, 16)
     base_path: str = "/models"
+    tells_errors: bool = True
 
     def __post_init__(self):
         server_config.check_batch_sizes(self.batch_sizes)
@@ -120,14 +123,15 @@ def run(
     folder = _network_folder(job.workdir, model)
     asked: dict[str, Any] = {"runtimes": list(runtimes), "calibrated": calibrated, "judged": judged}
     content: dict[str, Any] = {"name": name, "max_pixels": max_pixels, "batch_sizes": list(server.batch_sizes)}
-    content |= {"asked_copies": asked, "weights": files.hash_files(folder / saved.WEIGHTS)}
+    content |= {"tells_errors": server.tells_errors, "asked_copies": asked}
+    content |= {"weights": files.hash_files(folder / saved.WEIGHTS)}
     if _is_there(root, content, version, server):
         return
     loaded = _open(folder)
     data = loading.read_data(_run_of(folder), data_dir, reader, title="export")
     images, kind = _compared_images(loaded, data, compared, max_pixels)
     with versions.publishing(root, name, version) as new:
-        embedder.Embedder(loaded.network, image_size=loaded.image_size, max_pixels=max_pixels).save(new.folder)
+        _embedder(loaded, content).save(new.folder)
         comparison = checking.compare(new.folder, loaded.network, images, image_size=loaded.image_size)
         content |= {"image_size": list(loaded.image_size), **_numbers(new, comparison, kind)}
         content["copies"] = copies.make(loaded, new.folder, comparison, data, **asked)
@@ -137,6 +141,11 @@ def run(
         files.write_json(new.folder / NOTE, content)
     _finish(root, content, server)
     _tell(content)
+
+
+def _embedder(loaded: LoadedNetwork, content: Mapping[str, Any]) -> embedder.Embedder:
+    limits: dict[str, Any] = {name: content[name] for name in ("max_pixels", "tells_errors")}
+    return embedder.Embedder(loaded.network, image_size=loaded.image_size, **limits)
 
 
 def _network_folder(workdir: Path, model: str | None) -> Path:

@@ -119,12 +119,30 @@ def test_what_is_no_photograph_is_refused_before_anything_is_sent(served, ports,
         assert is_usable(client)
 
 
-def test_a_damaged_file_is_refused_by_the_server_once_and_named(client, served):
-    with pytest.raises(UserError, match=r"refused image 0, image 1: .*(JPEG|jpeg).*\)\.$") as caught:
-        client.embed([GOOD, DAMAGED])
-    assert "\n" not in str(caught.value) and "{{node" not in str(caught.value)
+def test_a_damaged_file_is_named_and_the_others_are_embedded(client, served):
+    with pytest.raises(UserError, match=r"cannot read image 1: The file is damaged.*, and 1 more images$") as caught:
+        client.embed([GOOD, DAMAGED, DAMAGED])
+    assert "\n" not in str(caught.value)
     assert len(served.requests) == 1
+    rows, errors = client.embed_each([GOOD, DAMAGED, GOOD])
+    assert list(errors) == [1] and errors[1][0] == "image 1"
+    np.testing.assert_array_equal(rows[[0, 2]], client.embed([GOOD, GOOD]))
+    assert not rows[1].any()
     assert is_usable(client)
+
+
+def test_an_export_that_tells_no_errors_is_understood(client, served, monkeypatch):
+    predict = served.predict
+
+    def without_errors(*arguments):
+        version, outputs = predict(*arguments)
+        return version, {"embedding": outputs["embedding"]}
+
+    expected = client.embed([GOOD])
+    monkeypatch.setattr(served, "predict", without_errors)
+    rows, errors = client.embed_each([GOOD])
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+    assert not errors
 
 
 def test_requests_are_no_larger_than_the_server_and_a_file_may_be(address, served):
@@ -237,6 +255,9 @@ def test_retries_and_further_batches_end_with_the_deadline(address, served):
         (lambda rows: rows[:-1], r"array \[1, 96\] to 2 images"),
         (lambda rows: rows[:, 0], r"array \[2\] to 2 images"),
         (lambda rows: rows * np.float32("nan"), "NaN or infinite"),
+        (lambda rows: rows[:, :0], r"array \[2, 0\] to 2 images"),
+        (lambda rows: rows * 0, "of a length other than 1, such as 0:"),
+        (lambda rows: rows * 3, "of a length other than 1, such as 3:"),
     ],
 )
 def test_an_answer_that_would_spoil_a_gallery_is_refused(client, served, change, reason):

@@ -1,5 +1,6 @@
 """The exported model, as whoever loads it sees it."""
 
+import concurrent.futures
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,8 @@ def test_the_signatures_are_those_that_clients_are_told(signatures):
         assert {key: (spec.dtype, spec.shape.rank) for key, spec in inputs.items()} == {argument: (dtype, rank)}
         outputs = signatures[name].structured_outputs
         assert {key: (spec.dtype, tuple(spec.shape)) for key, spec in outputs.items()} == {
-            "embedding": (tf.float32, (None, 96))
+            "embedding": (tf.float32, (None, 96)),
+            "error": (tf.string, (None,)),
         }
 
 
@@ -105,6 +107,42 @@ def test_a_teachers_variables_become_constants(tmp_path):
     networks.check(network, lambda images: embed(images=tf.constant(images))["embedding"])
 
 
+def test_a_wrong_file_leaves_the_requests_alone_that_a_server_batches_with_it(folder, student):
+    embed = tf.saved_model.load(str(folder)).signatures["embed_jpeg"]
+    images = networks.photographs(8)
+    files = [tf.io.encode_png(image).numpy() for image in images]
+    files[3] = files[3][:60]
+
+    # The operation behind TensorFlow Serving's batching (batching_session.cc): it waits until 8 requests are together.
+    @tf.nondifferentiable_batch_function(num_batch_threads=1, max_batch_size=8, batch_timeout_micros=10_000_000)
+    def batched(contents):
+        outputs = embed(image_bytes=contents)
+        return outputs["embedding"], outputs["error"], tf.fill(tf.shape(contents), tf.size(contents))
+
+    request = tf.function(batched, input_signature=[tf.TensorSpec([None], tf.string)])
+
+    def ask(content):
+        return [each.numpy() for each in request(tf.constant([content]))]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(ask, files))
+    expected = networks.embeddings(student, images)
+    for i, (rows, errors, together) in enumerate(answers):
+        assert together.item() == 8
+        assert errors[0].startswith(b"The file is damaged") if i == 3 else errors[0] == b""
+        np.testing.assert_allclose(rows[0], 0 * expected[i] if i == 3 else expected[i], atol=1e-5)
+
+
+def test_the_old_signature_can_be_had(student, tmp_path):
+    Embedder(student, image_size=networks.SIZE, tells_errors=False).save(tmp_path)
+    embed = tf.saved_model.load(str(tmp_path)).signatures["embed_jpeg"]
+    good = tf.io.encode_png(networks.photographs(1)[0]).numpy()
+    assert set(embed.structured_outputs) == {"embedding"}
+    assert embed(image_bytes=tf.constant([good]))["embedding"].shape == (1, 96)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="The file is damaged"):
+        embed(image_bytes=tf.constant([good, good[:60]]))
+
+
 def test_the_loader_of_tensorflow_serving_gives_the_same_and_survives_bad_requests(folder, student, tmp_path):
     good, large = networks.photographs(3), networks.photographs(1, (100, 60))
     wrong = [good[..., :1], np.concatenate([good, good[..., :1]], -1), np.zeros((1, 0, 0, 3), np.uint8), good[0]]
@@ -119,7 +157,8 @@ def test_the_loader_of_tensorflow_serving_gives_the_same_and_survives_bad_reques
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(tmp_path / "found.npz", allow_pickle=False) as found:
-        assert sorted(found) == sorted(["0", *(f"error_{i}" for i in range(1, 5)), "5", "6"])
+        assert sorted(found) == sorted(["0", *(f"error_{i}" for i in (1, 2, 4)), "3", "5", "6"])
+        assert found["3"].shape == (1, 96) and not found["3"].any()  # an image without pixels: a row of zeros
         expected = networks.embeddings(student, good)
         np.testing.assert_allclose(found["0"], expected, atol=1e-5)
         np.testing.assert_array_equal(found["6"], found["0"])

@@ -77,7 +77,8 @@ class Served:
         except tf.errors.OpError as error:
             code = next(code for code in Code if code.value[0] == error.error_code)
             raise StatusError(code, error.message) from error
-        return number, {key: self.change(value.numpy()) for key, value in outputs.items()}
+        outputs = {key: value.numpy() for key, value in outputs.items()}
+        return number, {**outputs, "embedding": self.change(outputs["embedding"])}
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -130,8 +131,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             code, message = error.args
             self.reply(HTTP[code], {"error": message})
         else:
-            (array,) = outputs.values()  # of one output, its rows alone (json_tensor.cc)
-            self.reply(200, {"predictions": array.tolist()})
+            columns = {key: array.astype(str if array.dtype == object else float) for key, array in outputs.items()}
+            cells = zip(*(column.tolist() for column in columns.values()), strict=False)
+            rows = [dict(zip(columns, row, strict=True)) for row in cells]
+            # Of one output, its rows alone (json_tensor.cc).
+            self.reply(200, {"predictions": rows if len(columns) > 1 else columns.popitem()[1].tolist()})
 
     def reply(self, status, content):
         body = json.dumps(content).encode()
