@@ -21,12 +21,14 @@ def read(path: str | os.PathLike, fpr: float) -> Threshold:
     """Reads the threshold for a false-positive rate: the largest in the file that does not exceed the rate.
 
     Raises:
-        UserError: the file is missing or damaged, its distance is unknown, or it has no threshold for the rate.
+        UserError: the file is missing or damaged, its distance is unknown, it was measured as no server embeds, or it
+            has no threshold for the rate.
     """
     try:
         content = files.read_json(path)
         if content["format"] != 1:
             raise ValueError(f"format {content['format']!r}, expected 1")
+        conditions = dict(content.get("conditions") or {})
         distance, max_fpr, curve = str(content["distance"]), float(content["max_fpr"]), content["curve"]
         measured = [(float(point["fpr"]), float(point["threshold"])) for point in content["points"]]
         measured += [(float(rate), float(value)) for rate, value in zip(curve["fpr"], curve["threshold"], strict=True)]
@@ -39,6 +41,11 @@ def read(path: str | os.PathLike, fpr: float) -> Threshold:
         raise UserError(
             f"The thresholds in {path} are for the distance {distance!r}; expected one of {', '.join(DISTANCES)}. "
             "Evaluate without re-ranking."
+        )
+    if conditions.get("flip"):
+        raise UserError(
+            f"The thresholds in {path} are for embeddings averaged with those of the mirror images, and a served model "
+            "gives others. Evaluate without flip."
         )
     allowed = [value for rate, value in measured if rate <= fpr <= max_fpr]
     if fpr < 0 or not allowed:

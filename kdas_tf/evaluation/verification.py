@@ -9,7 +9,8 @@ pairs of different people is accepted: just below the first of them that must be
 import dataclasses
 import math
 import os
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,12 +81,13 @@ class VerificationResult:
     points: tuple[Point, ...]
     curve: tuple[Point, ...]
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes the result as JSON, atomically."""
+    def save(self, path: str | os.PathLike, *, conditions: Mapping[str, Any] | None = None) -> None:
+        """Writes the result as JSON, atomically; `conditions` say how photographs were embedded, where it is known."""
         content = {
             "format": _FORMAT,
             "distance": self.distance,
             "accept": "distance <= threshold",
+            "conditions": conditions,
             "pairs_of_one_person": self.same,
             "pairs_of_different_people": self.different,
             "max_fpr": self.max_fpr,

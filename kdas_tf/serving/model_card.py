@@ -70,8 +70,9 @@ class Facts(NamedTuple):
     data: tuple[str, str] | None  # name and table of the data set that it was trained on, if it is known
     training: Mapping[str, Any]  # numbers of the training stage
     settings: Mapping[str, Any]  # of the training stage
-    metrics: Mapping[str, Any] | None  # of the evaluate stage for this very network; None if it was not judged
+    metrics: Mapping[str, Any] | None  # of the evaluate stage for this very network as it is served; None if not judged
     thresholds: Mapping[str, Any] | None  # the evaluate stage's `verification.json`, if there is one
+    not_judged: str  # why there are no metrics
     made: Mapping[str, Any]  # what the files were made from: hashes, versions, the largest difference to the network
 
 
@@ -118,7 +119,7 @@ def _data(facts: Facts) -> str:
 
 
 def _metrics(facts: Facts) -> str:
-    text = "This network was not judged by the evaluate stage before it was exported."
+    text = facts.not_judged
     if facts.metrics is not None:
         metrics = facts.metrics
         shown = [(name, f"{100 * metrics[name]:.1f}") for name in ("mAP", "mINP", "rank1", "rank5", "rank10")]

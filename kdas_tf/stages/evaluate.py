@@ -146,6 +146,8 @@ def _judge(embedded: EmbeddedData, judgement: Judgement, metric: Metric, rerank:
         reranked = rank("re-ranking", RerankedDistances(*features, judgement.reranking, progress=progress))
         scores.append(as_score(f"{name}, re-ranked", reranked, embedded.parameters))
     conventions = {"distance": metric, **judgement.rules.conventions()}
+    if embedded.conditions is not None:
+        conventions = {"images": str(embedded.conditions), **conventions}
     if not embedded.cameras_known:
         conventions["left_out"] = "nothing: the cameras are not known, so near-copies of the query count as matches"
     return Outcome(embedded, plain, result, reranked, pairs.result() if pairs else None, scores, conventions)
@@ -165,6 +167,7 @@ def _content(outcome: Outcome, *, seconds: float) -> dict[str, Any]:
         "subject": embedded.name,
         "network": embedded.network,
         "data": embedded.data,
+        "conditions": embedded.conditions._asdict() if embedded.conditions is not None else None,
         "parameters": embedded.parameters,
         "queries": len(embedded.query),
         "gallery": len(embedded.gallery),

@@ -23,7 +23,7 @@ from kdas_tf.serving.versions import Version
 from kdas_tf.settings import Job
 from kdas_tf.stages import copies, evaluate, loading
 from kdas_tf.stages import data as data_stage
-from kdas_tf.stages.loading import LoadedNetwork
+from kdas_tf.stages.loading import Conditions, LoadedNetwork
 from kdas_tf.stages.stage import stage
 
 RESULT = "export.json"
@@ -255,7 +255,7 @@ def _facts(content: Mapping[str, Any], loaded: LoadedNetwork, folder: Path, work
     run, described = _run_of(folder), saved.describe(folder)
     index = run / "data" / data_stage.RESULT
     trained_on = data_stage.load(run) if index.exists() else None
-    metrics, thresholds = _evaluation({workdir, run}, loaded)
+    metrics, thresholds, not_judged = _evaluation({workdir, run}, loaded)
     return model_card.Facts(
         name=content["name"],
         version=content["version"],
@@ -269,6 +269,7 @@ def _facts(content: Mapping[str, Any], loaded: LoadedNetwork, folder: Path, work
         settings=_read(folder / "settings.json").get("arguments", {}),
         metrics=metrics,
         thresholds=thresholds,
+        not_judged=not_judged,
         made={
             "weights, SHA-256": content["weights"],
             "index of the data, SHA-256": files.hash_files(index) if index.exists() else "not known",
@@ -281,10 +282,32 @@ def _facts(content: Mapping[str, Any], loaded: LoadedNetwork, folder: Path, work
     )
 
 
-def _evaluation(runs: set[Path], loaded: LoadedNetwork) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """What the evaluate stage of a run has measured of this very network, and its thresholds."""
+def _evaluation(runs: set[Path], loaded: LoadedNetwork) -> tuple[dict[str, Any] | None, dict[str, Any] | None, str]:
+    """What the evaluate stage of a run has measured of this very network as it is served, and its thresholds.
+
+    Or else why there is nothing.
+    """
+    height, width = loaded.image_size
+    served = Conditions((height, width), flip=False, precision="float32")
+    why = "This network was not judged by the evaluate stage before it was exported."
     for run in sorted(runs):
         results = _read(run / "evaluate" / evaluate.RESULT)
-        if results.get("network") == loaded.identity:
-            return results, _read(run / "evaluate" / "verification.json") or None
-    return None, None
+        if results.get("network") != loaded.identity or "mAP" not in results:
+            continue
+        conditions = results.get("conditions") or {}
+        if {name: _plain(value) for name, value in conditions.items()} == {
+            name: _plain(value) for name, value in served._asdict().items()
+        }:
+            return results, _read(run / "evaluate" / "verification.json") or None, ""
+        judged = (
+            Conditions(**conditions) if set(conditions) == set(Conditions._fields) else "another version of kdas_tf"
+        )
+        why = (
+            f"The evaluate stage judged this network in another way ({judged}) than it is served ({served}), so its "
+            "numbers and thresholds are not this model's. Evaluate it so, and export again."
+        )
+    return None, None, why
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -42,6 +42,24 @@ class LoadedNetwork(NamedTuple):
     identity: str  # SHA-256 of its weights and of what else decides what it gives
 
 
+class Conditions(NamedTuple):
+    """How photographs were embedded: another way gives other distances, so other numbers and thresholds.
+
+    Attributes:
+        image_size: (height, width) in pixels of the photographs that the network was given.
+        flip: whether embeddings are averages of an image's and of its mirror image's.
+        precision: dtype policy of the network.
+    """
+
+    image_size: tuple[int, int]
+    flip: bool
+    precision: str
+
+    def __str__(self) -> str:
+        flipped = "averaged with their mirror images" if self.flip else "not mirrored"
+        return f"{self.image_size[0]}x{self.image_size[1]} pixels (height x width), {flipped}, {self.precision}"
+
+
 class EmbeddedData(NamedTuple):
     """Embeddings to judge, and where they come from; a file of embeddings does not say all of it."""
 
@@ -54,19 +72,20 @@ class EmbeddedData(NamedTuple):
     parameters: int | None = None
     notes: tuple[str, ...] = ()  # what people must know of the data set
     cameras_known: bool = True
+    conditions: Conditions | None = None
 
 
 def embed(loaded: LoadedNetwork, data: ReIDData, folder: Path, *, flip: bool, batch_size: int) -> EmbeddedData:
     """Embeds queries and gallery as `evaluate.run` says, or reads what was kept in a folder of the same embeddings."""
     parts, photographs = [], []
+    height, width = loaded.image_size
+    conditions = Conditions((height, width), flip, keras.config.dtype_policy().name)
     for split, records in (("query", data.query), ("gallery", data.gallery)):
         paths = [record.path for record in records]
         made_from = {
             "network": loaded.identity,
             "photographs": cache.hash_photographs(paths),
-            "image_size": str(loaded.image_size),
-            "flip": str(flip),
-            "precision": keras.config.dtype_policy().name,
+            **{name: str(value) for name, value in conditions._asdict().items()},
             "version": kdas_tf.__version__,
         }
         features = cache.read(folder, split, made_from)
@@ -78,7 +97,7 @@ def embed(loaded: LoadedNetwork, data: ReIDData, folder: Path, *, flip: bool, ba
         photographs.append(paths)
     query, gallery = parts
     both = photographs[0], photographs[1]
-    about: dict[str, Any] = {"notes": data.notes, "cameras_known": data.cameras_known}
+    about: dict[str, Any] = {"notes": data.notes, "cameras_known": data.cameras_known, "conditions": conditions}
     return EmbeddedData(loaded.name, data.name, query, gallery, both, loaded.identity, loaded.parameters, **about)
 
 

@@ -47,7 +47,8 @@ def show(outcome: Outcome, folder: Path, board_folder: Path, *, shown_queries: i
     cmc = {"ranking": outcome.result.cmc} | ({} if outcome.reranked is None else {"re-ranked": outcome.reranked.cmc})
     drawn = {"cmc": curves.cmc_curve(cmc)}
     if verification is not None:
-        verification.save(folder / "verification.json")
+        conditions = embedded.conditions._asdict() if embedded.conditions is not None else None
+        verification.save(folder / "verification.json", conditions=conditions)
         fpr, tpr = [point.fpr for point in verification.curve], [point.tpr for point in verification.curve]
         points = [(point.fpr, point.tpr) for point in verification.points]
         drawn["roc"] = curves.roc_curve(embedded.name, fpr, tpr, points)

@@ -39,6 +39,7 @@ def test_a_rate_without_a_threshold_is_refused(file, fpr):
         ({"points": 5}, "TypeError"),
         ({"curve": {"fpr": [0.0], "threshold": []}}, "ValueError"),
         ({"max_fpr": 10**400}, "OverflowError"),
+        ({"conditions": {"flip": True}}, "averaged with those of the mirror images.*Evaluate without flip"),
         ({"distance": "reranked"}, "for the distance 'reranked'; expected one of cosine, euclidean"),
     ],
 )

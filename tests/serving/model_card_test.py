@@ -32,6 +32,7 @@ def facts():
         settings={"train.run.learning_rate": "0.5"},
         metrics=METRICS,
         thresholds=THRESHOLDS,
+        not_judged="Nobody has judged it.",
         made={"weights, SHA-256": "abc", "odd|value": "a|b"},
     )
 
@@ -51,7 +52,7 @@ def test_a_card_says_what_the_network_is_and_how_good(facts):
 
 def test_a_card_of_a_network_that_was_not_judged_says_so(facts):
     text = model_card.render(facts._replace(metrics=None, thresholds=None, data=None, training={}, settings={}))
-    assert "was not judged" in text
+    assert "Nobody has judged it." in text
     assert "Do not guess one" in text
     assert "Not known" in text
     assert "mAP |" not in text

@@ -126,6 +126,26 @@ def test_the_card_has_the_numbers_of_the_evaluate_stage(exported, judged):
     assert "| false-positive rate at most |" in card(exported[0])
 
 
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        ({"flip": True}, "32x16 pixels (height x width), averaged with their mirror images, float32"),
+        ({"image_size": (40, 20)}, "40x20 pixels (height x width), not mirrored, float32"),
+    ],
+)
+def test_the_card_has_no_numbers_that_were_measured_in_another_way_than_the_network_is_served(tmp_path, way, told):
+    make_run(tmp_path)
+    results = judge(tmp_path, **way)
+    conditions = {"image_size": [32, 16], "flip": False, "precision": "float32"}
+    conditions |= {name: list(value) if isinstance(value, tuple) else value for name, value in way.items()}
+    assert results["conditions"] == conditions
+    assert json.loads((tmp_path / "evaluate" / "verification.json").read_text())["conditions"] == conditions
+    assert told in (tmp_path / "evaluate" / "report.html").read_text()
+    text = card(run(tmp_path, compared=1))
+    assert f"judged this network in another way ({told}) than it is served (32x16 pixels" in text
+    assert "| mAP |" not in text and "None were measured" in text
+
+
 def test_a_network_is_not_exported_twice(trained, exported, capsys):
     assert run(trained) == exported[0]
     assert "done before" in capsys.readouterr().out
