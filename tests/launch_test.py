@@ -1,8 +1,11 @@
 import gc
+import json
+import math
 import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from gin import config as gin
 from kdas_tf import launch
 from kdas_tf.launcher import lock
+from tests.build_test import ROOT
 
 SEARCH = "--gin_file=gin/search.gin"
 TINY = "--gin_file=gin/scale/tiny.gin"
@@ -142,6 +146,20 @@ def test_help_lists_the_flags(capsys):
     assert launch.main(["--help"]) == 0
     output = capsys.readouterr().out
     assert all(f"--{flag}:" in output for flag in ("gin_file", "gin_param", "workdir", "data_dir", "seed"))
+
+
+@pytest.mark.slow
+def test_surroundings_change_nothing(tmp_path):
+    settings = {"backend": "torch", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
+    (tmp_path / "keras.json").write_text(json.dumps({**settings, "max_epochs": 1, "max_steps_per_epoch": 1}))
+    command = [sys.executable, "-OO", "-m", "kdas_tf.launch", SEARCH, TINY, "--gin_param=TEACHER_EPOCHS=2"]
+    command += [f"--workdir={tmp_path / 'run'}"]
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "MPLBACKEND": "module://no_such_module"}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "teacher: epoch 2/2" in ended.stdout
+    epoch = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert all(math.isfinite(value) for value in epoch.values() if isinstance(value, float))
 
 
 def test_stages_run_in_their_order_with_the_seed(run, tmp_path, capsys):
