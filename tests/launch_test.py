@@ -148,6 +148,16 @@ def test_help_lists_the_flags(capsys):
     assert all(f"--{flag}:" in output for flag in ("gin_file", "gin_param", "workdir", "data_dir", "seed"))
 
 
+@pytest.mark.parametrize("stage, more", [("teacher", ["--dry_run"]), ("search", ["--dry_run"]), ("search", [])])
+def test_batches_of_more_people_than_there_are_are_refused_before_the_first_stage(stage, more, tmp_path, capfd):
+    batches = f"{stage}/settings.Sampling.identities_per_batch"
+    flags = [SEARCH, TINY, ONE_DEVICE, f"--gin_param={batches}=21", f"--workdir={tmp_path / 'run'}", *more]
+    assert launch.main(flags) == 2
+    error = capfd.readouterr().err
+    assert f"Expected {batches} of at most 20, the people to train on, got 21." in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_surroundings_change_nothing(tmp_path):
     settings = {"backend": "torch", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
