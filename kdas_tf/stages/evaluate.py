@@ -39,12 +39,21 @@ class Judgement:
 
 
 def check(
-    *, model: str | None, embeddings: str | None, metric: Metric, batch_size: int, shown_queries: int, **_: Any
+    *,
+    model: str | None,
+    embeddings: str | None,
+    image_size: tuple[int, int] | None,
+    metric: Metric,
+    batch_size: int,
+    shown_queries: int,
+    **_: Any,
 ) -> None:
     """Refuses wrong arguments before anything is done."""
     distances.check_metric(metric)
     if model is not None and embeddings is not None:
         raise UserError("Expected --model or --embeddings, got both. Leave one out.")
+    if image_size is not None and min(image_size) < 1:
+        raise UserError(f"Expected evaluate.run.image_size of at least (1, 1), got {image_size}.", code="range")
     if batch_size < 1 or shown_queries < 0:
         raise UserError(
             "Expected evaluate.run.batch_size of at least 1 and evaluate.run.shown_queries of at least 0, got "
@@ -108,7 +117,8 @@ def run(
         UserError: there is nothing to judge, or it cannot be judged.
     """
     since, folder = time.monotonic(), job.workdir / "evaluate"
-    check(model=model, embeddings=embeddings, metric=metric, batch_size=batch_size, shown_queries=shown_queries)
+    given: dict[str, Any] = {"model": model, "embeddings": embeddings, "image_size": image_size}
+    check(**given, metric=metric, batch_size=batch_size, shown_queries=shown_queries)
     if embeddings is None:
         data = loading.data_to_judge(job.workdir, data_dir, reader, model)
         with job.strategy.scope():

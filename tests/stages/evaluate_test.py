@@ -267,3 +267,9 @@ def test_a_run_that_cannot_be_judged_ends_well_and_says_why(trained, tmp_path, c
     results = run(tmp_path)
     assert "all matches of the 6 queries are in the query's own camera" in results["not_judged"]
     assert "evaluate: not judged: all matches" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [(0, 3), (64, -1)])
+def test_a_size_that_no_image_has_is_refused_before_anything_is_done(size, tmp_path):
+    with pytest.raises(UserError, match=r"image_size of at least \(1, 1\), got"):
+        run(tmp_path, image_size=size)
