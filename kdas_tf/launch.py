@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -297,5 +297,10 @@ def ended_by(error: BaseException, arguments: Sequence[str]) -> int:
     return STOPPED
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """The console command `kdas_tf`."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    command()

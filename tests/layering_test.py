@@ -21,6 +21,7 @@ ROOMS = (
     "stages",
     "launcher",
     "launch",
+    "__main__",
 )
 ORDER = ("", *FOUNDATION, *ROOMS)  # "" is kdas_tf/__init__.py
 APART = {"data", "space", "losses", "evaluation"}

@@ -16,7 +16,7 @@ TINY = ["--gin_file=gin/scale/tiny.gin", "--num_devices=1"]
 @pytest.fixture
 def follow(tmp_path, monkeypatch, capfd, as_before):
     """Does a command of the README, with more flags, at tiny scale; returns what it prints."""
-    repository = launch.bindings.REPOSITORY
+    repository = launch.bindings.CONFIGS
 
     def do(*flags: str, more: tuple[str, ...] = (), at_tiny_scale: bool = True) -> str:
         assert list(flags) in LAUNCHES, f"the README has no command with {flags}"

@@ -18,8 +18,10 @@ from kdas_tf.errors import UserError
 from kdas_tf.launcher import renamed
 from kdas_tf.stages.stage import Stage, stage_of
 
-REPOSITORY = Path(__file__).parents[2]
-SHARED_AXES = tuple(REPOSITORY / "gin" / axis for axis in ("data", "scale", "teacher"))
+_PACKAGE = Path(__file__).parents[1]
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
+"""The folder that holds gin/: of an installed package its own (setup.py), else the repository."""
+SHARED_AXES = tuple(CONFIGS / "gin" / axis for axis in ("data", "scale", "teacher"))
 LAUNCH = "kdas_tf.launch.run"
 
 Key = tuple[str, str]
@@ -35,7 +37,7 @@ def parse(
     """Reads .gin files, then bindings, then what flags override; refuses what nothing would read.
 
     Args:
-        gin_files: paths, relative to the current folder or to the repository. Files that say which stages are run are
+        gin_files: paths, relative to the current folder or to `CONFIGS`. Files that say which stages are run are
             read first, since they include defaults; so a scale, a data set or a teacher wins wherever it stands.
         gin_params: bindings like `search.run.epochs=5`; names are those that the files import.
         overrides: {binding: value} from flags.
@@ -44,7 +46,7 @@ def parse(
     Raises:
         UserError: a file is missing, a line cannot be parsed, a name is unknown, or a binding is read by nothing.
     """
-    gin.add_config_file_search_path(str(REPOSITORY))
+    gin.add_config_file_search_path(str(CONFIGS))
     gin._FILE_READERS[:] = [(_Opened(), os.path.isfile)]
     for file in sorted(gin_files, key=lambda file: not _binds_stages(file)):
         _parse(functools.partial(gin.parse_config_file, file), f"--gin_file={file}")
@@ -66,7 +68,7 @@ def parse(
 
 def _binds_stages(file: str, seen: frozenset[str] = frozenset()) -> bool:
     """Whether a .gin file, or one that it includes, says which stages are run."""
-    path = next((place for place in (Path(file), REPOSITORY / file) if place.is_file()), None)
+    path = next((place for place in (Path(file), CONFIGS / file) if place.is_file()), None)
     if path is None or file in seen:
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -124,7 +126,7 @@ def _parse(action: Callable[[], Any], source: str) -> None:
 
 def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator[str]:
     """Names of the macros that the user set: shared axes set some for stages that are not run."""
-    paths = (next((p for p in (Path(file), REPOSITORY / file) if p.is_file()), None) for file in gin_files)
+    paths = (next((p for p in (Path(file), CONFIGS / file) if p.is_file()), None) for file in gin_files)
     own = [path for path in paths if path is not None and path.resolve().parent not in SHARED_AXES]
     texts = [*gin_params, *(path.read_text(encoding="utf-8") for path in own)]
     for text in texts:

@@ -11,7 +11,7 @@ from kdas_tf.settings import Stabilizers
 from kdas_tf.stages import data, evaluate, search, table, teacher
 from tests.pairs import all_pairs
 
-GIN = bindings.REPOSITORY / "gin"
+GIN = bindings.CONFIGS / "gin"
 STAGE_FILES = sorted(f"gin/{path.name}" for path in GIN.glob("*.gin"))
 WITHOUT_PEOPLE = ("gin/summary.gin", "gin/pretrain.gin")  # read no data set of people
 SCALES = sorted(f"gin/scale/{path.name}" for path in (GIN / "scale").glob("*.gin"))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kdas_tf import genotype
-from kdas_tf.launcher.bindings import REPOSITORY
+from kdas_tf.launcher.bindings import CONFIGS
 from kdas_tf.models import saved
 from kdas_tf.models.networks import Student
 from kdas_tf.training.batch_norm import configure_batch_norm
@@ -117,7 +117,7 @@ weights, values = trained_and_judged(tf.distribute.MirroredStrategy(["CPU:0", "C
 np.savez({str(tmp_path / "weights.npz")!r}, *weights.values())
 print(json.dumps(values))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=CONFIGS, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     two_values = json.loads(done.stdout.splitlines()[-1])
     weights, values = trained_and_judged(tf.distribute.get_strategy())
