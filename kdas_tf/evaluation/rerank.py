@@ -42,6 +42,11 @@ class Reranking:
                 code="range",
             )
 
+    @property
+    def least_photographs(self) -> int:
+        """Photographs that queries and gallery must have together: k1 neighbours of each, and k2 with itself."""
+        return max(self.k1 + 1, self.k2)
+
 
 class RerankedDistances:
     """Re-ranked distances of queries to a gallery (a `Distances`), made a few rows at a time.
@@ -74,12 +79,13 @@ class RerankedDistances:
     ):
         points = _centred(query_features, gallery_features)
         k1, k2 = settings.k1, settings.k2
-        if len(points) < max(k1 + 1, k2):
+        if len(points) < settings.least_photographs:
             raise UserError(
-                f"Expected at least {max(k1 + 1, k2)} photographs in queries and gallery together, for k1 {k1} and k2 "
-                f"{k2}, got {len(points)}. Lower k1 to at most {len(points) - 1} and k2 to at most {len(points)}."
+                f"Expected at least {settings.least_photographs} photographs in queries and gallery together, for "
+                f"k1 {k1} and k2 {k2}, got {len(points)}. Lower k1 to at most {len(points) - 1} and k2 to at most "
+                f"{len(points)}."
             )
-        neighbours, largest = nearest_and_farthest(points, max(k1 + 1, k2), progress=progress)
+        neighbours, largest = nearest_and_farthest(points, settings.least_photographs, progress=progress)
         largest[largest == 0] = 1  # all points are equal, and all distances 0
         encodings = _encodings(points, neighbours, largest, k1, k2)
         self.shape = len(query_features), len(gallery_features)

@@ -102,7 +102,7 @@ def run(
         batch_size: images embedded at a time.
         metric: "cosine" or "euclidean"; re-ranking has its own.
         judgement: how the embeddings are judged.
-        rerank: judge the re-ranked distances too.
+        rerank: judge the re-ranked distances too, where there are photographs enough for k1 and k2.
         shown_queries: number of the worst and of the best queries to show.
 
     Raises:
@@ -136,6 +136,14 @@ def _judge(embedded: EmbeddedData, judgement: Judgement, metric: Metric, rerank:
         query, gallery, progress = embedded.query, embedded.gallery, progress_line(f"evaluate: {title}")
         return ranking.evaluate(distances, query, gallery, rules=judgement.rules, verification=pairs, progress=progress)
 
+    photographs, least = len(embedded.query) + len(embedded.gallery), judgement.reranking.least_photographs
+    if rerank and photographs < least:  # the rest can be judged all the same
+        largest = f"rerank.Reranking.k1 of at most {photographs - 1} and k2 of at most {photographs}"
+        note = (
+            f"not re-ranked: k1 {judgement.reranking.k1} and k2 {judgement.reranking.k2} need at least {least} "
+            f"photographs in queries and gallery together, here are {photographs}. Give {largest}."
+        )
+        embedded, rerank = embedded._replace(notes=(*embedded.notes, note)), False
     features = embedded.query.features, embedded.gallery.features
     plain = FeatureDistances(*features, metric)
     pairs = Verification(judgement.verification, metric) if judgement.verification is not None else None

@@ -90,6 +90,23 @@ def test_re_ranked_numbers_are_those_of_the_recorded_distances(tmp_path, referen
     assert results["reranked"]["mAP"] != results["mAP"]
 
 
+def test_a_handful_is_judged_without_the_re_ranking_that_it_is_too_few_for_and_the_advice_can_be_followed(
+    tmp_path, capsys
+):
+    rows, people = np.eye(5, dtype=np.float32), np.arange(2)
+    arrays = {"query_features": rows[:2], "query_pids": people, "query_camids": people * 0}
+    arrays |= {"gallery_features": rows[[0, 1, 2]], "gallery_pids": np.arange(3), "gallery_camids": np.ones(3, int)}
+    np.savez(tmp_path / "few.npz", **arrays)
+    results = run(tmp_path, embeddings=str(tmp_path / "few.npz"), rerank=True)
+    assert results["mAP"] == 1 and "reranked" not in results
+    note = "not re-ranked: k1 20 and k2 6 need at least 21 photographs in queries and gallery together, here are 5."
+    output = capsys.readouterr().out
+    assert "Rank-1" in output and note in output and note in results["notes"][0]
+    assert "k1 of at most 4 and k2 of at most 5" in results["notes"][0]
+    followed = Judgement(reranking=Reranking(k1=4, k2=5))
+    assert "reranked" in run(tmp_path, embeddings=str(tmp_path / "few.npz"), rerank=True, judgement=followed)
+
+
 def test_a_network_is_judged_and_everything_to_look_at_is_left(trained, capsys):
     results = run(trained, rerank=True, judgement=SMALL, flip=True)
     folder = trained / "evaluate"
