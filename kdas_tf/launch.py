@@ -21,7 +21,7 @@ from absl import flags
 
 import kdas_tf
 from kdas_tf.errors import PeerLost, Stopped, UserError
-from kdas_tf.launcher import bindings
+from kdas_tf.launcher import bindings, output
 from kdas_tf.settings import Job
 from kdas_tf.stages.stage import stage_of
 
@@ -77,12 +77,14 @@ def run(
     options: dict[str, Any] = {"keep_checkpoints": keep_checkpoints, "image_cache_gb": image_cache_gb}
     job = Job(workdir=_usable_by_tensorflow(path_of("--workdir", workdir)), seed=seed, **options)
     with quiet():
+        import keras
         import tensorflow
 
         from kdas_tf.launcher import running
         from kdas_tf.training.devices import cluster, strategy, workers
 
         tensorflow.config.list_physical_devices()
+    _forget_keras_json(keras.config)
     machines = None if dry_run else cluster.cluster_of(os.environ)
     if machines:
         running.check_several_machines(known, mixed_precision)
@@ -100,6 +102,15 @@ def run(
                 print(line)
         else:
             running.run_all(steps, job, launcher)
+
+
+def _forget_keras_json(config: Any) -> None:
+    """Sets what a user's keras.json may have changed: a result is decided by the command alone."""
+    config.set_floatx("float32")
+    config.set_epsilon(1e-7)
+    config.set_image_data_format("channels_last")
+    config.set_max_epochs(None)
+    config.set_max_steps_per_epoch(None)
 
 
 @contextlib.contextmanager
@@ -241,7 +252,7 @@ def parse_and_run(arguments: Sequence[str]) -> None:
     if rest:
         raise UserError(f"Expected only flags, got {rest[0]!r}. --help lists them.", code="flag")
     if values["help"].value:
-        print(f"{__doc__.splitlines()[0]}\n{values.get_help()}")
+        print(f"{(__doc__ or '').partition(chr(10))[0]}\n{values.get_help()}")
         return
     if values["version"].value:
         print(f"kdas_tf {kdas_tf.__version__}")
@@ -258,7 +269,14 @@ def parse_and_run(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line and returns the exit code: 0; 2 for a user's mistake; 75 to start again; 130 for Ctrl-C."""
+    with output.lenient():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach people through exceptions
+    # Notebooks set one that is not installed here, and a keras.json may name another: both are read at the import.
+    os.environ["MPLBACKEND"], os.environ["KERAS_BACKEND"] = "agg", "tensorflow"
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # gin logs every folder in which an included file is not, before it finds it in another one.
     logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("Path not found"))
@@ -269,9 +287,6 @@ def main(arguments: Sequence[str]) -> int:
         # gin adds the call that an error passed through, which says nothing to people.
         print(f"error: {str(error).split('  In call to configurable')[0].strip()}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read the output, `head` for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except SystemError as error:
         cause = signal_behind(error)
         if cause is None:

@@ -1,8 +1,11 @@
 import gc
+import json
+import math
 import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import tomllib
 
@@ -152,6 +155,30 @@ def test_the_version_is_that_of_the_package(capsys):
     assert launch.main(["--version"]) == 0
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert capsys.readouterr().out == f"kdas_tf {project['version']}\n"
+
+
+@pytest.mark.parametrize("stage, more", [("teacher", ["--dry_run"]), ("search", ["--dry_run"]), ("search", [])])
+def test_batches_of_more_people_than_there_are_are_refused_before_the_first_stage(stage, more, tmp_path, capfd):
+    batches = f"{stage}/settings.Sampling.identities_per_batch"
+    flags = [SEARCH, TINY, ONE_DEVICE, f"--gin_param={batches}=21", f"--workdir={tmp_path / 'run'}", *more]
+    assert launch.main(flags) == 2
+    error = capfd.readouterr().err
+    assert f"Expected {batches} of at most 20, the people to train on, got 21." in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_surroundings_change_nothing(tmp_path):
+    settings = {"backend": "torch", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
+    (tmp_path / "keras.json").write_text(json.dumps({**settings, "max_epochs": 1, "max_steps_per_epoch": 1}))
+    command = [sys.executable, "-OO", "-m", "kdas_tf.launch", SEARCH, TINY, "--gin_param=TEACHER_EPOCHS=2"]
+    command += [f"--workdir={tmp_path / 'run'}"]
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "MPLBACKEND": "module://no_such_module"}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "teacher: epoch 2/2" in ended.stdout
+    epoch = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert all(math.isfinite(value) for value in epoch.values() if isinstance(value, float))
 
 
 def test_stages_run_in_their_order_with_the_seed(run, tmp_path, capsys):

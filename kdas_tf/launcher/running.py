@@ -10,7 +10,7 @@ from pathlib import Path
 from kdas_tf.errors import UserError
 from kdas_tf.launcher import bindings, faults, guard, lock
 from kdas_tf.launcher.guard import Step
-from kdas_tf.settings import Job
+from kdas_tf.settings import Job, Sampling
 from kdas_tf.stages.stage import Stage
 from kdas_tf.training.devices import workers
 
@@ -31,6 +31,23 @@ def left_out(steps: Sequence[Step], workdir: Path) -> list[Step]:
     return found
 
 
+def check_batches(steps: Sequence[Step], job: Job) -> None:
+    """Refuses batches of more identities than there are, before a stage has spent hours on it."""
+    identities = None
+    for step in steps:
+        if step.stage.identities is not None:
+            identities = step.stage.identities(job, **step.arguments)
+        sampling = step.arguments.get("sampling")
+        if any(step.arguments.get(name) is not None for name in ("reuse", "logits")):  # trains nothing
+            continue
+        if identities is not None and isinstance(sampling, Sampling) and sampling.identities_per_batch > identities:
+            raise UserError(
+                f"Expected {step.stage.name}/settings.Sampling.identities_per_batch of at most {identities}, the "
+                f"people to train on, got {sampling.identities_per_batch}. Lower it, or add people.",
+                code="fit",
+            )
+
+
 def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> None:
     """Runs stages in order, in a workdir that belongs to this job meanwhile; `launcher` as in `guard.records_of`."""
     unused = left_out(steps, job.workdir)
@@ -38,6 +55,7 @@ def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> Non
     with contextlib.ExitStack() as held:
 
         def begin():
+            check_batches(steps, job)
             records = guard.records_of(steps, job.workdir, launcher)
             for step in steps:  # all of them before anything is written
                 _check_unchanged(step, job, records[step.stage.name])
@@ -147,6 +165,7 @@ def describe(steps: Sequence[Step], job: Job) -> Iterator[str]:
     """Yields the lines that `--dry_run` prints."""
     unused = left_out(steps, job.workdir)
     steps = [step for step in steps if step not in unused]
+    check_batches(steps, job)
     yield "Stages: " + ", ".join(step.stage.name for step in steps)
     yield from (f"  {step.stage.name}: left out, no stage of this command reads it" for step in unused)
     identities = None
