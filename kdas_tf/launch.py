@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
+import kdas_tf
 from kdas_tf.errors import PeerLost, Stopped, UserError
 from kdas_tf.launcher import bindings, output
 from kdas_tf.settings import Job
@@ -142,7 +143,8 @@ def importing() -> Iterator[None]:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags; in a function, because gin imports this module while it also runs as __main__."""
-    flags.DEFINE_bool("help", False, "List the flags.", flag_values=values)
+    flags.DEFINE_bool("help", False, "List the flags.", short_name="h", flag_values=values)
+    flags.DEFINE_bool("version", False, "Print the version.", flag_values=values)
     flags.DEFINE_multi_string("gin_file", [], "A .gin file; several may be given, later ones win.", flag_values=values)
     flags.DEFINE_multi_string("gin_param", [], "A binding, NAME=VALUE; several may be given.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
@@ -251,6 +253,9 @@ def parse_and_run(arguments: Sequence[str]) -> None:
         raise UserError(f"Expected only flags, got {rest[0]!r}. --help lists them.", code="flag")
     if values["help"].value:
         print(f"{(__doc__ or '').partition(chr(10))[0]}\n{values.get_help()}")
+        return
+    if values["version"].value:
+        print(f"kdas_tf {kdas_tf.__version__}")
         return
     gin_files, gin_params = values["gin_file"].value or [], values["gin_param"].value or []
     if not gin_files:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -146,6 +147,14 @@ def test_help_lists_the_flags(capsys):
     assert launch.main(["--help"]) == 0
     output = capsys.readouterr().out
     assert all(f"--{flag}:" in output for flag in ("gin_file", "gin_param", "workdir", "data_dir", "seed"))
+    assert launch.main(["-h"]) == 0
+    assert capsys.readouterr().out == output
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert launch.main(["--version"]) == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"kdas_tf {project['version']}\n"
 
 
 @pytest.mark.parametrize("stage, more", [("teacher", ["--dry_run"]), ("search", ["--dry_run"]), ("search", [])])
@@ -177,7 +186,7 @@ def test_stages_run_in_their_order_with_the_seed(run, tmp_path, capsys):
     assert calls(tmp_path) == ["kdas_fake_first value 1 seed 5", "kdas_fake_second value 2 seed 5"]
     output = capsys.readouterr().out.splitlines()
     assert [line.split(" s, ")[0] for line in output] == [f"kdas_fake_{x}: finished in 0" for x in ("first", "second")]
-    assert "kdas_fake_first.run.value = 1" in (tmp_path / "run" / "config.gin").read_text()
+    assert "kdas_fake_first.run.value = 1" in (tmp_path / "run" / "kdas_fake_first" / "config.gin").read_text()
 
 
 def test_a_stage_with_a_result_is_skipped(run, tmp_path, capsys):

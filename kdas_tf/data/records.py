@@ -107,10 +107,16 @@ def load(path: str | os.PathLike) -> ReIDData:
     """Reads an index that `save` wrote.
 
     Raises:
-        UserError: the file is missing or is not such an index.
+        UserError: the file is missing, is not such an index, or is of an older version.
     """
     try:
         content = files.read_json(path, max_bytes=MAX_INDEX_BYTES)
+        if "train" in content and "notes" not in content:
+            raise UserError(
+                f"{path} was written by an older version of kdas_tf, whose results are not read. Choose another "
+                "--workdir, or do that run again from the start.",
+                code="content",
+            )
         workdir = _workdir_of(path)
         splits = {
             split: tuple(
@@ -124,6 +130,8 @@ def load(path: str | os.PathLike) -> ReIDData:
         return ReIDData(
             str(content["name"]), **splits, skipped=skipped, notes=notes, cameras_known=bool(content["cameras_known"])
         )
+    except UserError:
+        raise
     except DAMAGED_INDEX as error:
         raise UserError(
             f"Expected the index of a data set in {path}, which the data stage writes, but it cannot be read "

@@ -121,6 +121,10 @@ def _parse(action: Callable[[], Any], source: str) -> None:
         message = " ".join(f"{source}: {type(error).__name__}: {error}".split())
         known = renamed.new_name(message)
         hint = f" {known}: correct the name." if known else ""
+        if "malformed node or string" in message or "Unable to parse value" in message:
+            # gin names an object of Python's parser.
+            message = re.sub(r"malformed node or string on line \d+: <ast\.\w+ object at 0x[0-9a-f]+> ", "", message)
+            hint = " Write values as in Python: text in quotes ('...'), True, False and None with a capital letter."
         raise _Wrong(message.replace(" In bindings string line", " Line") + hint) from error
 
 

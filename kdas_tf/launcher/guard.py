@@ -16,7 +16,7 @@ from kdas_tf.data.contents import Photographs
 from kdas_tf.errors import UserError
 from kdas_tf.stages.stage import Source, Stage
 
-FILE = "settings.json"
+FILE, CONFIG = "settings.json", "config.gin"
 FORMAT = 3
 """Of `FILE`; 2 knew no photographs; 1 held bindings without defaults, and a hash over all that was run before."""
 
@@ -138,7 +138,7 @@ def _stands_on(folder: Path, stage: str) -> bool:
 
 
 def _is_only_begun(folder: Path) -> bool:
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE}
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {FILE, CONFIG}
 
 
 def _changes(before: Record, now: Record) -> list[str]:
@@ -168,5 +168,6 @@ def remember(folder: Path, record: Record) -> None:
 def forget(folder: Path) -> None:
     """Removes what `remember` wrote, if nothing came of the stage."""
     if _is_only_begun(folder):
-        (folder / FILE).unlink(missing_ok=True)
+        for name in (FILE, CONFIG):
+            (folder / name).unlink(missing_ok=True)
         folder.rmdir()

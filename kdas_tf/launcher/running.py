@@ -62,7 +62,6 @@ def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> Non
             try:
                 job.workdir.mkdir(parents=True, exist_ok=True)
                 held.enter_context(lock.holding(job.workdir))
-                (job.workdir / "config.gin").write_text(bindings.config_text(), encoding="utf-8")
             except OSError as error:
                 raise UserError(
                     f"Expected --workdir={job.workdir} to be a folder that can be written to: {error.strerror}."
@@ -143,6 +142,7 @@ def _begin(step: Step, job: Job, record: guard.Record) -> None:
         ):  # a command that is stopped must not leave the result of another one
             (folder / step.stage.result).unlink(missing_ok=True)
         guard.remember(folder, record)
+        (folder / guard.CONFIG).write_text(bindings.config_text(), encoding="utf-8")
     except OSError as error:
         raise UserError(faults.explain(error, step.stage.name, {}) or str(error)) from error
 

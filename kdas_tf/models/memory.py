@@ -8,7 +8,7 @@ from kdas_tf.models.cells import EDGES_OF_GROUPS, GROUPS, cell_plan
 from kdas_tf.models.stem import STEMS
 from kdas_tf.space.mixed import MixedFanOut
 
-# What TensorFlow takes beside a step's tensors, on a CPU: fitted to peaks measured by benchmarks/search_memory.py.
+# What TensorFlow takes beside a step's tensors on a CPU: fitted to peaks of benchmarks/steps/search_memory.py.
 PROGRAM_BYTES = 620_000_000
 GRAPH_BYTES_PER_CELL = 120_000_000
 _PASSING = 6  # copies of the largest stack while it goes through its normalisation, and back: fitted to the same

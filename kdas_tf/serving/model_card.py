@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from kdas_tf import files, formats
 from kdas_tf.drawing import pictures
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.models.cells import as_genotype
 
 FILE = "assets.extra/model_card.md"
@@ -103,7 +104,7 @@ def render(facts: Facts) -> str:
 
 
 def _architecture(facts: Facts) -> str:
-    parameters = f", {facts.parameters / 1e6:.2f} M parameters in training" if facts.parameters else ""
+    parameters = f", {millions(facts.parameters)} M parameters in training" if facts.parameters else ""
     picture = f"![The cells]({Path(PICTURE).name})\n\n" if "genotype" in facts.config else ""
     return (
         f"{facts.kind}{parameters}; inference only, batch normalisation folded, without the classifier.\n\n"

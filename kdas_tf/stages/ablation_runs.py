@@ -11,6 +11,7 @@ import keras
 from kdas_tf import files, genotype
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation.comparison import NUMBERS, Numbers
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.genotype import Genotype
 from kdas_tf.models.costs import derived_parameters
 from kdas_tf.settings import CellSettings, Job
@@ -152,8 +153,8 @@ class Runner:
         derived_from = {"drawn": drawn, "parameters": count(best), "parameters_wanted": wanted}
         genotype.save(run.genotype_file, best, derived_from=derived_from)
         print(
-            f"table: {drawn} random genotypes drawn to find one of {count(best) / 1e6:.3f} M parameters, for "
-            f"{wanted / 1e6:.3f} M of {matched.row.name}",
+            f"table: {drawn} random genotypes drawn to find one of {millions(count(best))} M parameters, for "
+            f"{millions(wanted)} M of {matched.row.name}",
             flush=True,
         )
 

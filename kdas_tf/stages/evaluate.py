@@ -67,8 +67,9 @@ def plan(job: Job, identities: int | None, **arguments: Any) -> list[str]:
     again = " and re-ranks them" if arguments["rerank"] else ""
     if arguments["embeddings"] is not None:
         return [f"judges the embeddings in {arguments['embeddings']}{again}"]
-    network = arguments["model"] or job.workdir / loading.own_network(job.workdir)
-    return [f"judges the network in {network} on {arguments['data_dir'] or job.workdir / 'data'}{again}"]
+    model = arguments["model"]
+    network = f"the network in {model}" if model else "this run's student, or else its teacher,"
+    return [f"judges {network} on {arguments['data_dir'] or job.workdir / 'data'}{again}"]
 
 
 def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source] | None:

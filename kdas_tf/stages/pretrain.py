@@ -23,6 +23,7 @@ from kdas_tf.data.records import ReIDData
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.tfds_images import TfdsImages
 from kdas_tf.errors import UserError
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.models import baselines, saved
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.settings import CellSettings, Fitting, Job
@@ -72,7 +73,7 @@ def plan(
     height, width = network.image_size
     return [
         f"trains {architecture or 'the network that was searched'} at {height}x{width}, "
-        f"{parameters / 1e6:.2f} M trainable parameters",
+        f"{millions(parameters)} M trainable parameters",
         f"{len(images.classes):,} classes, {images.train_images:,} images to train on, {images.val_images:,} to judge "
         "by",
         f"{fitting.epochs} epochs of batches of {batch_size}",

@@ -12,6 +12,7 @@ from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.data.sampler import steps_per_epoch
 from kdas_tf.data.splits import half_split
 from kdas_tf.drawing import pictures
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models.memory import search_bytes, search_step_bytes
 from kdas_tf.models.networks import Supernet, trainable_parameters
@@ -52,7 +53,7 @@ def plan(
     memory, activations = search_bytes(batch, parameters, **sizes), search_step_bytes(batch, **sizes)
     height, width = network.image_size
     return [
-        f"supernet of {network.cells} cells, C = {network.channels}, {parameters / 1e6:.2f} M parameters, at "
+        f"supernet of {network.cells} cells, C = {network.channels}, {millions(parameters)} M parameters, at "
         f"{height}x{width}",
         f"{fitting.epochs} epochs of batches of {sampling.batch_size}",
         f"memory: about {memory / 1e9:.1f} GB{f' on each of {devices} devices' if devices > 1 else ''}, "
@@ -195,4 +196,4 @@ def _write_result(folder: Path, derivation: Derivation, origin: dict[str, Any]) 
     for cell in ("normal", "reduce"):
         nodes = (" + ".join(f"{operation} {source}" for operation, source in node) for node in derived.nodes(cell))
         print(f"search: {cell} cell  " + " | ".join(nodes))
-    print(f"search: {parameters / 1e6:.2f} M trainable parameters at C = {derivation.student['channels']}", flush=True)
+    print(f"search: {millions(parameters)} M trainable parameters at C = {derivation.student['channels']}", flush=True)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from kdas_tf import files
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.models import baselines
 from kdas_tf.models.costs import multiply_adds
 from kdas_tf.models.networks import trainable_parameters
@@ -91,7 +92,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for entry in rows:
         paper = f"{entry['paper_params']:.1f}" if "paper_params" in entry else "-"
         yield (
-            f"{entry['name']:<{width}}  {entry['trainable_params'] / 1e6:>10.2f}  {paper:>9}  "
+            f"{entry['name']:<{width}}  {millions(entry['trainable_params']):>10}  {paper:>9}  "
             f"{entry['multiply_adds'] / 1e9:>#17.3g}  {entry['embedding_size']:>9}"
         )
     yield from NOTES

@@ -16,6 +16,7 @@ from kdas_tf.drawing import comparison_plot, pictures
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation import comparison
 from kdas_tf.evaluation.comparison import Line, Table
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.models import baselines
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.settings import CellSettings, Job
@@ -74,7 +75,7 @@ def plan(job: Job, identities: int | None, *, student: CellSettings, **arguments
             with keras.StatelessScope():  # counts without memory
                 network = baselines.make(row.architecture, identities or 1, **student.arguments())
             counts = {trainable_parameters(network)}
-        size = ", ".join(f"{count / 1e6:.2f}" for count in sorted(counts))
+        size = ", ".join(f"{millions(count)}" for count in sorted(counts))
         lines.append(f"{row.name}: seeds {', '.join(seeds)}" + (f"; {size} M trainable parameters" if size else ""))
     return lines
 

@@ -16,6 +16,7 @@ from kdas_tf.data.pipeline import naming_damaged_images, ordered_batches
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.errors import UserError
 from kdas_tf.evaluation.features import collect
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import saved
 from kdas_tf.models.networks import trainable_parameters
@@ -77,7 +78,7 @@ def plan(
     height, width = backbone.image_size or image_size
     return [
         f"fine-tunes {backbone.name} at {height}x{width} for {fitting.epochs} epochs, "
-        f"{parameters / 1e6:.1f} M trainable parameters"
+        f"{millions(parameters)} M trainable parameters"
     ]
 
 

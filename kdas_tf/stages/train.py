@@ -9,6 +9,7 @@ import keras
 from kdas_tf import files
 from kdas_tf.data.records import ReIDData, relabel
 from kdas_tf.errors import UserError
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.losses.objective import Objective
 from kdas_tf.models import baselines, saved
 from kdas_tf.models.networks import trainable_parameters
@@ -62,7 +63,7 @@ def plan(
         return [f"trains the network that the search will find, C = {network.channels}, {fitting.epochs} epochs"]
     with keras.StatelessScope():
         parameters = trainable_parameters(baselines.make(name, identities or 1, **network.arguments()))
-    return [f"trains {name}, {parameters / 1e6:.2f} M trainable parameters, {fitting.epochs} epochs"]
+    return [f"trains {name}, {millions(parameters)} M trainable parameters, {fitting.epochs} epochs"]
 
 
 def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:

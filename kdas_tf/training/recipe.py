@@ -13,6 +13,7 @@ from keras.optimizers import Optimizer
 from kdas_tf.data.pipeline import WHOLE, BatchShard, TrainingImages, balanced_batches, naming_damaged_images
 from kdas_tf.data.records import Record, ReIDData
 from kdas_tf.data.sampler import steps_per_epoch
+from kdas_tf.evaluation.printing import millions
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.schedules import over
 from kdas_tf.settings import Fitting, Job, Sampling
@@ -98,8 +99,8 @@ class Recipe:
         configure_batch_norm(network, replicas=replicas(), synchronized=synchronized, momentum=momentum)
         optimizer = self.fitting.optimizer(learning_rate=self.fitting.learning_rate)
         model.compile(optimizer, *optimizers, jit_compile=False)
-        parameters = trainable_parameters(network) / 1e6
-        print(f"{self.stage}: {title or network.name}, {parameters:.2f} M trainable parameters", flush=True)
+        parameters = millions(trainable_parameters(network))
+        print(f"{self.stage}: {title or network.name}, {parameters} M trainable parameters", flush=True)
 
     def first_batches(self, number: int) -> list[Any]:
         """The first batches of the first epoch, whole, also on several machines."""

@@ -1,8 +1,11 @@
 import json
 import shutil
 
+import pytest
+
 from kdas_tf.data import records
 from kdas_tf.data.records import Record, ReIDData
+from kdas_tf.errors import UserError
 
 
 def test_identities_and_cameras_of_many_digits_are_numbered_in_their_order():
@@ -41,3 +44,15 @@ def test_a_query_matches_in_another_camera_only():
     gallery = (Record("g", 1, 1), Record("h", 2, 2))
     queries = (Record("a", 1, 1), Record("b", 2, 1), Record("c", 3, 1))
     assert ReIDData("x", (), queries, gallery).matched_queries() == 1
+
+
+def test_an_index_of_an_older_version_is_told_from_a_damaged_one(tmp_path):
+    older = {"name": "x", "train": [], "query": [], "gallery": [], "skipped": []}
+    (tmp_path / "dataset.json").write_text(json.dumps(older))
+    with pytest.raises(UserError, match="older version") as caught:
+        records.load(tmp_path / "dataset.json")
+    assert caught.value.code == "content"
+    (tmp_path / "dataset.json").write_text(json.dumps({"name": "x"}))
+    with pytest.raises(UserError) as caught:
+        records.load(tmp_path / "dataset.json")
+    assert caught.value.code == "damaged"

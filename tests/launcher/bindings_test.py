@@ -104,6 +104,13 @@ def test_a_data_set_without_its_folder_is_refused_naming_the_flag():
     assert "--data_dir=FOLDER" in message
 
 
+@pytest.mark.parametrize("param", ["SEARCH_EPOCHS = true", "STEM = inet4", "BACKBONE_WEIGHTS = /a/weights.h5"])
+def test_text_without_quotes_is_refused_with_a_hint(param):
+    message = refusal([SEARCH], [param])
+    assert "text in quotes ('...'), True, False and None with a capital letter" in message
+    assert "ast." not in message and "object at" not in message
+
+
 def test_files_that_include_each_other_are_refused_at_once(tmp_path):
     (tmp_path / "a.gin").write_text(f"include '{tmp_path / 'b.gin'}'\n")
     (tmp_path / "b.gin").write_text(f"include '{tmp_path / '.' / 'a.gin'}'\n")

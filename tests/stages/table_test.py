@@ -220,10 +220,10 @@ def test_a_plan_lists_rows_with_seeds_what_is_done_and_parameters(runs, workdir)
     size = derived_parameters(genotype.random_genotype(501), IDENTITIES, **STUDENT.arguments()) / 1e6
     darts = derived_parameters(genotype.DARTS_V2, IDENTITIES, **STUDENT.arguments()) / 1e6
     assert found["baseline"] == "seeds 0, 1"
-    assert found["dynamic"] == f"seeds 0, 1 (done); {size:.2f} M trainable parameters"
-    assert found["DARTS_V2"] == f"seeds 0, 1; {darts:.2f} M trainable parameters"
+    assert found["dynamic"] == f"seeds 0, 1 (done); {size:.3f} M trainable parameters"
+    assert found["DARTS_V2"] == f"seeds 0, 1; {darts:.3f} M trainable parameters"
     # torchvision's 11,176,512 without its classifier, 4,800 offsets of convolutions, 512 of the neck and 512 x 12.
-    assert found["ResNet18"] == "seeds 0, 1; 11.19 M trainable parameters"
+    assert found["ResNet18"] == "seeds 0, 1; 11.2 M trainable parameters"
     assert found["train_dynamic"] == "seeds 1"
 
 
