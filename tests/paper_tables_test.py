@@ -80,7 +80,8 @@ def test_what_gin_search_has_found_on_market_1501_is_not_searched_again_for_tabl
 
 def test_a_dry_run_of_a_table_reads_the_data_set_and_counts_parameters(table, tmp_path, capsys):
     flags, identities = table
-    assert launch.main([*flags, "--num_devices=1", "--dry_run"]) == 0
+    few = [f"--gin_param={each}/settings.Sampling.identities_per_batch=2" for each in ("teacher", "search", "train")]
+    assert launch.main([*flags, *few, "--num_devices=1", "--dry_run"]) == 0
     output = capsys.readouterr().out
     assert output.startswith("Stages: data, teacher, search, train, evaluate\n")
     assert f"\nTraining identities: {identities}\n" in output

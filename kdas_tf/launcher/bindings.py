@@ -52,6 +52,7 @@ def parse(
         _parse(functools.partial(gin.parse_config_file, file), f"--gin_file={file}")
     imports = "\n".join(sorted(s.format() for s in gin._IMPORTS if not s.module.startswith("__gin__")))
     header = f"from __gin__ import dynamic_registration\n{imports}\n"
+    from_files = {key: dict(parameters) for key, parameters in gin._CONFIG.items()}
     for binding in gin_params:
         _parse(functools.partial(gin.parse_config, header + binding), f"--gin_param={binding}")
     if "stages" not in gin._CONFIG.get(("", LAUNCH), {}):
@@ -63,6 +64,7 @@ def parse(
     reached = _reachable()
     _check_required(reached)
     _check_types(reached)
+    _check_overridden(from_files)
     _check_unread(reached, {name for name in _own_macros(gin_files, gin_params) if (name, "gin.macro") not in read})
 
 
@@ -135,6 +137,38 @@ def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator
     texts = [*gin_params, *(path.read_text(encoding="utf-8") for path in own)]
     for text in texts:
         yield from re.findall(r"^\s*([A-Za-z_]\w*)\s*=", text, flags=re.MULTILINE)
+
+
+def _calls() -> set[Key]:
+    """The (scope, selector) of all calls that the launch makes: its own, and the references in what they read."""
+    calls, todo = set(), [("", LAUNCH)]
+    while todo:
+        call = todo.pop()
+        if call not in calls:
+            calls.add(call)
+            todo += [_key(each) for key in _scopes_of(*call) for each in _references(gin._CONFIG.get(key, {}))]
+    return calls
+
+
+def _check_overridden(from_files: Mapping[Key, Mapping[str, Any]]) -> None:
+    """Refuses what was given on the command line where a binding of a nearer scope stands before it at every call."""
+    calls = _calls()
+    for (scope, selector), parameters in gin._CONFIG.items():
+        before = from_files.get((scope, selector), {})
+        for name in parameters:
+            if selector == "gin.macro" or (name in before and before[name] is parameters[name]):
+                continue
+            at_calls = [list(_scopes_of(*call)) for call in sorted(calls) if call[1] == selector]
+            nearer = [keys[keys.index((scope, selector)) + 1 :] for keys in at_calls if (scope, selector) in keys]
+            hiding = [
+                next((key for key in reversed(keys) if name in gin._CONFIG.get(key, {})), None) for keys in nearer
+            ]
+            if hiding and None not in hiding:
+                given = " and ".join(dict.fromkeys(_binding(*key, name) for key in hiding if key))
+                raise _Wrong(
+                    f"Nothing reads {_binding(scope, selector, name)}: {given} stand before it, for all stages of this "
+                    "command that have it. Bind those instead."
+                )
 
 
 def _reachable(*, unbound: bool = False) -> set[Key]:

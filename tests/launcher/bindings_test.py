@@ -111,6 +111,16 @@ def test_text_without_quotes_is_refused_with_a_hint(param):
     assert "ast." not in message and "object at" not in message
 
 
+def test_a_binding_that_one_of_a_nearer_scope_hides_from_all_stages_is_refused_naming_those():
+    message = refusal(["gin/train.gin"], ["settings.Sampling.identities_per_batch = 4"])
+    assert message.startswith("Nothing reads settings.Sampling.identities_per_batch: ")
+    for scope in ("search", "teacher", "train"):
+        assert f"{scope}/settings.Sampling.identities_per_batch" in message
+    gin.clear_config()
+    bindings.parse(["gin/train.gin"], ["settings.Fitting.label_smoothing = 0.1", "settings.CellSettings.cells = 5"], {})
+    assert arguments_of(search.run)["fitting"].label_smoothing == 0.1
+
+
 def test_files_that_include_each_other_are_refused_at_once(tmp_path):
     (tmp_path / "a.gin").write_text(f"include '{tmp_path / 'b.gin'}'\n")
     (tmp_path / "b.gin").write_text(f"include '{tmp_path / '.' / 'a.gin'}'\n")
