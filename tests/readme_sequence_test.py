@@ -77,7 +77,7 @@ def test_the_commands_of_the_readme_work_in_its_order(follow, tmp_path):
 
     # Trained longer in a new workdir, with the same photographs and the same teacher.
     (longer,) = [flags for flags in LAUNCHES if "--workdir=runs/longer" in flags]
-    follow(*longer, more=("--gin_param=TRAIN_EPOCHS=3"))
+    follow(*longer, more=("--gin_param=TRAIN_EPOCHS=3",))
     assert json.loads((tmp_path / "runs" / "longer" / "train" / "train.json").read_text())["epochs"] == 3
     teacher = json.loads((tmp_path / "runs" / "longer" / "teacher" / "teacher.json").read_text())
     assert teacher["reused_from"] == "runs/search/teacher"
