@@ -42,7 +42,7 @@ class RestTransport:
                 return Answer(np.array(predictions, np.float32), [])  # of one output, its rows alone
             rows = np.array([each[answers.OUTPUT] for each in predictions], np.float32)
             return Answer(rows, [str(each.get(answers.ERROR, "")) for each in predictions])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = told(f"{type(error).__name__}: {error}")
             raise ServerError(f"answered with what cannot be read ({reason}): is it TensorFlow Serving?") from error
 
@@ -91,7 +91,7 @@ def _explained(error: exceptions.HTTPError, timeout: float) -> Exception:
 def _refusal(status: int, content: bytes) -> Exception:
     try:
         message = told(str(json.loads(content)["error"]))
-    except (ValueError, KeyError, TypeError):  # not TensorFlow Serving's body
+    except (ValueError, KeyError, TypeError, RecursionError):  # not TensorFlow Serving's body
         message = None
     reason = f"{message} (HTTP {status})" if message else f"HTTP {status}"
     if status in (429, 503):

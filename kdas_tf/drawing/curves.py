@@ -6,7 +6,7 @@ Every function returns a figure of its own and touches no global state of matplo
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ def cmc_curve(curves: Mapping[str, npt.ArrayLike]) -> Figure:
     axes.set_ylim(max(0.0, math.floor(10 * lowest - 0.2) / 10), min(1.005, math.ceil(10 * highest + 0.2) / 10))
     axes.set_xlim(left=0)
     axes.set_xticks([1, *range(5, int(axes.get_xlim()[1]) + 1, 5)])
-    _legend(axes, "best")
+    _legend(figure, axes)
     return figure
 
 
@@ -83,7 +83,7 @@ def roc_curve(
         axes.annotate(f"{100 * y:.1f} %", (x, y), (-5, 4), textcoords="offset points", **look)
     axes.plot(grid, grid, ":", color="0.6", linewidth=1)
     axes.set(xscale="log", xlim=(left, 1), ylim=(0, 1.02))
-    _legend(axes, "lower right")
+    _legend(figure, axes)
     return figure
 
 
@@ -100,10 +100,10 @@ def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes, place: Literal["best", "lower right"]) -> None:
-    """Shows the names of all lines as they are: one may hold a dollar sign, or begin with an underscore."""
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Shows the names of all lines below the axes, as they are: they may hold a dollar sign or an underscore."""
     lines = [line for line in axes.lines if line.get_gid() == _CURVE]
     names = [str(line.get_label()) for line in lines]
-    legend = axes.legend(lines, names, loc=place, fontsize=8, framealpha=0.9)
+    legend = figure.legend(lines, names, loc="outside lower center", fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)

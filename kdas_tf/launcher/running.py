@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,6 +69,7 @@ def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> Non
                     f"Expected --workdir={job.workdir} to be a folder that can be written to: {error.strerror}."
                 ) from error
 
+        check_alike(steps, job, launcher)
         if not workers.writes(job.strategy):
             print("started; what the job does is printed by its first worker", flush=True)
             held.enter_context(contextlib.redirect_stdout(held.enter_context(open(os.devnull, "w"))))
@@ -77,6 +80,27 @@ def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> Non
             # Again: what a stage reads may depend on what the stages before it have left.
             record = guard.records_of([step], job.workdir, launcher)[step.stage.name]
             run_step(step, job, record)
+
+
+def check_alike(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> None:
+    """Refuses workers of one job that were given different settings, on all of them: none would notice it later.
+
+    Raises:
+        UserError: the settings are not the same everywhere.
+    """
+    settings = [[step.stage.name, sorted(step.texts.items())] for step in steps]
+    parts = {"the stages and their settings": settings, "seed, precision and determinism": sorted(launcher.items())}
+    # 48 bits of a hash are exact as a float64.
+    own = [int(hashlib.sha256(json.dumps(part).encode()).hexdigest()[:12], 16) for part in parts.values()]
+    found = workers.all_values(job.strategy, own)
+    different = [name for name, column in zip(parts, found.T, strict=True) if len(set(column.tolist())) > 1]
+    if different:
+        other = next(i for i, row in enumerate(found) if (row != found[0]).any())
+        raise UserError(
+            f"Expected all workers of the job to be given the same command, but {' and '.join(different)} differ "
+            f"between worker 0 and worker {other}. Start all of them with the same flags and files.",
+            code="machines",
+        )
 
 
 def check_several_machines(stages: Sequence[Stage], mixed_precision: str) -> None:

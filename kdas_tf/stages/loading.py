@@ -21,6 +21,7 @@ from kdas_tf.evaluation.features import Network
 from kdas_tf.models import saved
 from kdas_tf.models.networks import trainable_parameters
 from kdas_tf.serving import runtimes
+from kdas_tf.serving.embedder import OUTPUT
 from kdas_tf.stages import data as data_stage
 from kdas_tf.stages import judging
 from kdas_tf.stages.reporting import progress_line
@@ -148,7 +149,7 @@ def _open_saved_model(folder: Path, image_size: tuple[int, int] | None) -> Loade
 
     def network(images: np.ndarray) -> Any:
         output = layer(np.clip(np.rint(images), 0, 255).astype(np.uint8))
-        return next(iter(output.values())) if isinstance(output, dict) else output
+        return output.get(OUTPUT, next(iter(output.values()))) if isinstance(output, dict) else output
 
     return LoadedNetwork(folder.name, network, image_size, None, files.hash_files(folder))
 

@@ -169,7 +169,8 @@ def clean_logits(network: keras.Model, data: ReIDData, image_size: tuple[int, in
     batches, function = ordered_batches(data.train, image_size=image_size, batch_size=64), inference(network)
     with naming_damaged_images(data.train):
         table = collect(lambda images: function(images).logits, batches, total=len(data.train), progress=report)
-    assert table.shape == (len(data.train), identities)
+    if table.shape[1] != identities:
+        raise ValueError(f"Expected logits of {identities} identities, got an array of shape {table.shape}.")
     return table
 
 

@@ -50,15 +50,16 @@ class ArchitectureLog(OnFirstWorker):
 
     Logged: the entropy of every edge (nats) and their means, skip connections and trainable parameters of the network
     that would be derived now, and with a cap on skip connections also how many there would be without it. There are
-    `picture_every` epochs between two pictures.
+    `picture_every` epochs between two pictures; the first and the last epoch have them, too.
     """
 
     def __init__(self, derivation: Derivation, board: Board, *, picture_every: int):
         super().__init__()
         self.derivation, self.board, self.picture_every = derivation, board, picture_every
+        self._epoch = self._drawn = 0  # counted from 1
 
     def on_epoch_end(self, epoch, logs=None):
-        alphas, current = self.derivation.alphas(), self.derivation.genotype()
+        alphas, current, self._epoch = self.derivation.alphas(), self.derivation.genotype(), epoch + 1
         if logs is not None:
             for kind in ("normal", "reduce"):
                 entropies = genotype.entropies(alphas[f"alpha_{kind}"])
@@ -69,9 +70,20 @@ class ArchitectureLog(OnFirstWorker):
                 logs["skip_connections_uncapped"] = _skip_connections(self.derivation.genotype(capped=False))
             logs["derived_parameters"] = float(self.derivation.parameters())
         if (epoch + 1) % self.picture_every == 0 or epoch == 0:
-            self.board.picture("genotype", pictures.draw_genotype(current, f"After epoch {epoch + 1}"), epoch + 1)
-            for name, alpha in alphas.items():
-                self.board.picture(name, pictures.alpha_heatmap(alpha, f"{name}, epoch {epoch + 1}"), epoch + 1)
+            self._draw()
+
+    def on_train_end(self, logs=None):
+        if self._drawn != self._epoch:
+            self._draw()
+        self.board.on_train_end()
+
+    def _draw(self) -> None:
+        epoch = self._drawn = self._epoch
+        self.board.picture(
+            "genotype", pictures.draw_genotype(self.derivation.genotype(), f"After epoch {epoch}"), epoch
+        )
+        for name, alpha in self.derivation.alphas().items():
+            self.board.picture(name, pictures.alpha_heatmap(alpha, f"{name}, epoch {epoch}"), epoch)
 
 
 def _skip_connections(derived: genotype.Genotype) -> float:

@@ -81,9 +81,13 @@ class Checkpoints:
             return chosen
         folder = self.folder / _name(chosen)
         wait_for(folder / f"{STATE}.index")
+        status = None
         try:
-            self.checkpoint.read(str(folder / STATE)).assert_consumed()
+            status = self.checkpoint.read(str(folder / STATE))
+            status.assert_consumed()
         except (tf.errors.OpError, ValueError, AssertionError) as error:
+            if status is not None:
+                status.expect_partial()  # or TensorFlow lists all that is different when it ends
             raise UserError(
                 f"The checkpoint {folder} was made by a run with other settings than this one, or by another version "
                 "of kdas_tf. Continue it with those, choose another --workdir, or delete the stage's folder to start "

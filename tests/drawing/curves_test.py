@@ -10,7 +10,7 @@ def lines(axes):
 
 
 def legend(axes):
-    return [text.get_text() for text in axes.get_legend().get_texts()]
+    return [text.get_text() for text in axes.figure.legends[0].get_texts()]
 
 
 def test_a_cmc_curve_begins_at_rank_one_and_marks_one_five_and_ten():

@@ -22,6 +22,9 @@ def image_size_of(path: Path, inputs: Sequence[Sequence[Any]], outputs: Sequence
     Raises `UserError` if not images `[batch, height, width, 3]` go in, or not embeddings `[batch, D]` come out.
     """
     fits = [len(shape) for shape in (*inputs, *outputs)] == [4, 2]
-    if not fits or not all(isinstance(side, int) for side in inputs[0][1:3]):
-        raise cannot_be_loaded(path, f"expected images in and embeddings out, got {list(inputs)} and {list(outputs)}")
+    if not fits or not all(isinstance(side, int) for side in inputs[0][1:3]) or inputs[0][3] != 3:
+        raise cannot_be_loaded(
+            path,
+            f"expected images [batch, height, width, 3] in and embeddings out, got {list(inputs)} and {list(outputs)}",
+        )
     return inputs[0][1], inputs[0][2]

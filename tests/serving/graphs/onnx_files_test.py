@@ -90,7 +90,7 @@ def test_another_network_is_refused_by_what_goes_in_and_out(shape, outputs, tmp_
     model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "other", inputs, results), ir_version=10)
     model.opset_import[0].version = 18
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(UserError, match="expected images in and embeddings out, got"):
+    with pytest.raises(UserError, match=r"expected images \[batch, height, width, 3\] in and embeddings out, got"):
         onnx_files.OnnxRunner(tmp_path / "other.onnx")
 
 
@@ -105,3 +105,19 @@ def test_a_missing_package_is_named(package, use, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=r"pip install '\.\[onnx\]'"):
         use()
+
+
+def test_a_file_that_takes_channels_first_is_refused_in_one_line(tmp_path):
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    images = helper.make_tensor_value_info("images", float32, ["n", 3, 64, 32])
+    rows = helper.make_tensor_value_info("rows", float32, ["n", 3])
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["rows"]),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", [images], [rows]), ir_version=8)
+    model.opset_import[0].version = 17
+    onnx.save(model, str(tmp_path / "first.onnx"))
+    with pytest.raises(UserError, match=r"expected images \[batch, height, width, 3\] in.*'n', 3, 64, 32") as caught:
+        onnx_files.OnnxRunner(tmp_path / "first.onnx")
+    assert "\n" not in str(caught.value)
