@@ -124,8 +124,8 @@ def check_may_be_repeated(folder: Path, record: Record) -> None:
     users = [path.name for path in sorted(folder.parent.iterdir()) if _stands_on(path, folder.name)] if changes else []
     if users:
         raise UserError(
-            f"{folder} holds a result of other settings: {'; '.join(changes)}. {', '.join(users)} in {folder.parent} "
-            "was made from it. Choose another --workdir, or delete those folders to do all of it again."
+            f"{folder} holds a result of other settings: {'; '.join(changes)}. What is in {', '.join(users)} was made "
+            f"from it. Choose another --workdir, or delete {', '.join(users)} in {folder.parent} to do them again."
         )
 
 
