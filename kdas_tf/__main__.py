@@ -1,8 +1,6 @@
 """Runs the launcher: python -m kdas_tf."""
 
-import sys
-
-from kdas_tf.launch import main
+from kdas_tf.launch import command
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command()

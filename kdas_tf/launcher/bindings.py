@@ -70,7 +70,7 @@ def parse(
 
 def _binds_stages(file: str, seen: frozenset[str] = frozenset()) -> bool:
     """Whether a .gin file, or one that it includes, says which stages are run."""
-    path = next((place for place in (Path(file), CONFIGS / file) if place.is_file()), None)
+    path = _place_of(file)
     if path is None or file in seen:
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -78,6 +78,11 @@ def _binds_stages(file: str, seen: frozenset[str] = frozenset()) -> bool:
         return True
     included = re.findall(r"^\s*include\s+[\"']([^\"']+)[\"']", text, flags=re.MULTILINE)
     return any(_binds_stages(each, seen | {file}) for each in included)
+
+
+def _place_of(file: str) -> Path | None:
+    """Where gin finds a .gin file; None where it does not."""
+    return next((place for place in (Path(file), CONFIGS / file) if place.is_file()), None)
 
 
 class _Opened:
@@ -132,8 +137,8 @@ def _parse(action: Callable[[], Any], source: str) -> None:
 
 def _own_macros(gin_files: Sequence[str], gin_params: Sequence[str]) -> Iterator[str]:
     """Names of the macros that the user set: shared axes set some for stages that are not run."""
-    paths = (next((p for p in (Path(file), CONFIGS / file) if p.is_file()), None) for file in gin_files)
-    own = [path for path in paths if path is not None and path.resolve().parent not in SHARED_AXES]
+    places = map(_place_of, gin_files)
+    own = [path for path in places if path is not None and path.resolve().parent not in SHARED_AXES]
     texts = [*gin_params, *(path.read_text(encoding="utf-8") for path in own)]
     for text in texts:
         yield from re.findall(r"^\s*([A-Za-z_]\w*)\s*=", text, flags=re.MULTILINE)
@@ -177,14 +182,7 @@ def _reachable(*, unbound: bool = False) -> set[Key]:
     Args:
         unbound: also those that nothing is bound to.
     """
-    reached: set[Key] = set()
-    todo = [("", LAUNCH)]
-    while todo:
-        for key in _scopes_of(*todo.pop()):
-            if key not in reached and (key in gin._CONFIG or unbound):
-                reached.add(key)
-                todo += [_key(reference) for reference in _references(gin._CONFIG.get(key, {}))]
-    return reached
+    return {key for call in _calls() for key in _scopes_of(*call) if unbound or key in gin._CONFIG}
 
 
 def _scopes_of(scope: str, selector: str) -> Iterator[Key]:
