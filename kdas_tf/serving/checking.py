@@ -13,6 +13,7 @@ from kdas_tf import formats
 from kdas_tf.data import decoding, transforms
 from kdas_tf.errors import UserError
 from kdas_tf.serving.embedder import OUTPUT
+from kdas_tf.training.inference import inference
 
 TOLERANCE = 1e-5
 """Largest difference between two numbers of embeddings of length 1 (float32)."""
@@ -37,7 +38,7 @@ def compare(
     """
     signatures = tf.saved_model.load(str(folder)).signatures
     images = np.stack(decoded(contents, image_size))
-    expected = np.array(network.predict_on_batch(images).embedding, np.float64)
+    expected = np.array(inference(network)(images).embedding, np.float64)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     of_files = signatures["embed_jpeg"](image_bytes=tf.constant(list(contents)))[OUTPUT].numpy()
     whole = (decoding.pixels(content) for content in contents)

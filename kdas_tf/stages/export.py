@@ -181,9 +181,9 @@ def _is_there(root: Path, wanted: Mapping[str, Any], version: int | None, server
     last = _read(root / RESULT)
     if not _is_same(last, wanted, version):
         # A process that was killed after it had published a version has left only the note inside.
-        newest = max(versions.published(root, wanted["name"]), default=0)
+        newest, told = max(versions.published(root, wanted["name"]), default=0), last.get("version")
         last = _read(root / wanted["name"] / str(newest) / NOTE)
-        if "sha256" in last or not _is_same(last, wanted, version) or newest == _read(root / RESULT).get("version"):
+        if newest == told or not _is_same(last, wanted, version):
             return False
         _finish(root, last, server)
     folder = root / last["name"] / str(last["version"])  # the workdir may have been moved
@@ -294,20 +294,12 @@ def _evaluation(runs: set[Path], loaded: LoadedNetwork) -> tuple[dict[str, Any] 
         results = _read(run / "evaluate" / evaluate.RESULT)
         if results.get("network") != loaded.identity or "mAP" not in results:
             continue
-        conditions = results.get("conditions") or {}
-        if {name: _plain(value) for name, value in conditions.items()} == {
-            name: _plain(value) for name, value in served._asdict().items()
-        }:
+        judged = Conditions.read(results.get("conditions"))
+        if judged == served:
             return results, _read(run / "evaluate" / "verification.json") or None, ""
-        judged = (
-            Conditions(**conditions) if set(conditions) == set(Conditions._fields) else "another version of kdas_tf"
-        )
+        way = judged or "another version of kdas_tf"
         why = (
-            f"The evaluate stage judged this network in another way ({judged}) than it is served ({served}), so its "
+            f"The evaluate stage judged this network in another way ({way}) than it is served ({served}), so its "
             "numbers and thresholds are not this model's. Evaluate it so, and export again."
         )
     return None, None, why
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

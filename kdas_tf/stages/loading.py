@@ -56,6 +56,14 @@ class Conditions(NamedTuple):
     flip: bool
     precision: str
 
+    @classmethod
+    def read(cls, content: Any) -> "Conditions | None":
+        """The conditions that stand in a file of JSON; None where they do not."""
+        if not isinstance(content, dict) or set(content) != set(cls._fields):
+            return None
+        height, width = content["image_size"]
+        return cls((height, width), content["flip"], content["precision"])
+
     def __str__(self) -> str:
         flipped = "averaged with their mirror images" if self.flip else "not mirrored"
         return f"{self.image_size[0]}x{self.image_size[1]} pixels (height x width), {flipped}, {self.precision}"

@@ -121,15 +121,15 @@ def run(
     Raises:
         UserError: an earlier stage's result cannot be used.
     """
-    recipe = Recipe("search", job, fitting)
-    data = data_stage.load(job.workdir)
+    recipe, data = Recipe("search", job, fitting), data_stage.load(job.workdir)
     num_identities = len(relabel(data.train)[1])
     derived = {"num_identities": num_identities, **student.arguments()}
 
     with recipe.making(_both_halves(job, data, network.image_size, sampling, fitting, temperature)):
         supernet = _make_supernet(num_identities, network, stabilizers, rematerialize)
         penalty = AlphaPenalty(stabilizers, epochs=fitting.epochs, student=derived)
-        added, teacher = penalty if penalty.is_on else None, teacher_stage.load_used(job.workdir, temperature, fitting)
+        teacher = teacher_stage.load_used(job.workdir, data, temperature, fitting)
+        added = penalty if penalty.is_on else None
         model = SearchModel(supernet, teacher, objective, num_identities=num_identities, penalty=added)
         alphas = alpha_optimizer(learning_rate=alpha_learning_rate)
         recipe.compile(model, alphas, title=f"supernet of {network.cells} cells")

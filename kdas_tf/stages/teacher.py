@@ -137,7 +137,7 @@ def run(
         run_on_first_worker(job.strategy, lambda: _copy(Path(reuse), folder, photographs))
         return
     if logits is not None:
-        run_on_first_worker(job.strategy, lambda: _take_logits(logits, folder, data, identities))
+        run_on_first_worker(job.strategy, lambda: _take_logits(logits, folder, data, identities, photographs))
         return
 
     image_size = backbone.image_size or image_size  # what it sees is read from the files, also while it teaches
@@ -174,9 +174,9 @@ def clean_logits(network: keras.Model, data: ReIDData, image_size: tuple[int, in
     return table
 
 
-def _take_logits(file: str, folder: Path, data: ReIDData, identities: Sequence[int]) -> None:
+def _take_logits(file: str, folder: Path, data: ReIDData, identities: Sequence[int], photographs: str) -> None:
     table = read_logits(file, [Path(record.path).name for record in data.train], identities)
-    _finish_with_table(folder, table, {"logits": file, "photographs": photographs_of(data)})
+    _finish_with_table(folder, table, {"logits": file, "photographs": photographs})
 
 
 def _finish_with_table(folder: Path, logits: np.ndarray, origin: dict[str, Any]) -> None:
@@ -233,23 +233,22 @@ def size_seen(workdir: Path, temperature: Callable[[float], float], fitting: Fit
 
 
 def load_used(
-    workdir: Path, temperature: Callable[[float], float], fitting: Fitting
+    workdir: Path, data: ReIDData, temperature: Callable[[float], float], fitting: Fitting
 ) -> keras.Model | TeacherTable | None:
     """As `load`; None where nothing looks at the teacher, which need not be there then."""
-    return load(workdir) if is_used(temperature, fitting) else None
+    return load(workdir, data) if is_used(temperature, fitting) else None
 
 
-def load(workdir: Path) -> keras.Model | TeacherTable:
+def load(workdir: Path, data: ReIDData) -> keras.Model | TeacherTable:
     """Loads what the stage wrote; call it inside the strategy's scope.
 
     Raises:
-        UserError: it cannot be read, or its table is of other photographs than the workdir's.
+        UserError: it cannot be read, or its table is of other photographs than those of the workdir's data.
     """
     folder = workdir / "teacher"
     if _content(folder)["kind"] != "table":
         return saved.load(folder)
-    table, train = _read_table(folder), data_stage.load(workdir).train
-    expected = len(train), len(relabel(train)[1])
+    table, expected = _read_table(folder), (len(data.train), len(relabel(data.train)[1]))
     if table.shape != expected:
         raise UserError(
             f"Expected {folder / TABLE} to hold logits {list(expected)} of the training images, got "

@@ -129,7 +129,7 @@ def run(
         student = baselines.make(name, num_identities, drop_path=drop_path, **network.arguments())
         if pretrained is not None:
             print(f"train: {start_from(student, Path(pretrained))} weights taken from {pretrained}", flush=True)
-        teacher = teacher_stage.load_used(job.workdir, temperature, fitting)
+        teacher = teacher_stage.load_used(job.workdir, data, temperature, fitting)
         sizes: dict[str, Any] = {"num_identities": num_identities, "label_smoothing": fitting.label_smoothing}
         model = TrainingModel(student, teacher, objective, **sizes)
         recipe.compile(model)

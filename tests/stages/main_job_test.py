@@ -145,8 +145,8 @@ def test_teacher_of_another_run_is_taken_over_if_it_is_of_the_same_data(tmp_path
     assert not (tmp_path / "teacher" / "teacher.json").exists()
     teacher.run(job(tmp_path), **TEACHER, reuse=str(tmp_path / "fits"))
     assert np.load(tmp_path / "teacher" / "logits.npy").shape == (6, 3)
-    assert teacher.load(tmp_path).table.shape == (6, 3)
+    assert teacher.load(tmp_path, people(1, 2, 3)).table.shape == (6, 3)
     np.save(tmp_path / "teacher" / "logits.npy", np.zeros((12, 3), "float32"))
     with pytest.raises(UserError, match=r"logits \[6, 3\] of the training images, got \[12, 3\]"):
-        teacher.load(tmp_path)
+        teacher.load(tmp_path, people(1, 2, 3))
     assert json.loads((tmp_path / "teacher" / "teacher.json").read_text())["reused_from"] == str(tmp_path / "fits")
