@@ -12,7 +12,7 @@ from pathlib import Path
 from kdas_tf.errors import UserError
 from kdas_tf.launcher import bindings, faults, guard, lock
 from kdas_tf.launcher.guard import Step
-from kdas_tf.settings import Job, Sampling
+from kdas_tf.settings import Job
 from kdas_tf.stages.stage import Stage
 from kdas_tf.training.devices import workers
 
@@ -33,18 +33,24 @@ def left_out(steps: Sequence[Step], workdir: Path) -> list[Step]:
     return found
 
 
-def check_batches(steps: Sequence[Step], job: Job) -> None:
-    """Refuses batches of more identities than there are, before a stage has spent hours on it."""
-    identities = None
+def identities_of(steps: Sequence[Step], job: Job) -> list[int | None]:
+    """For each step the number of people to train on, as far as the steps up to it tell."""
+    found: list[int | None] = []
     for step in steps:
         if step.stage.identities is not None:
-            identities = step.stage.identities(job, **step.arguments)
-        sampling = step.arguments.get("sampling")
-        if any(step.arguments.get(name) is not None for name in ("reuse", "logits")):  # trains nothing
-            continue
-        if identities is not None and isinstance(sampling, Sampling) and sampling.identities_per_batch > identities:
+            found.append(step.stage.identities(job, **step.arguments))
+        else:
+            found.append(found[-1] if found else None)
+    return found
+
+
+def check_batches(steps: Sequence[Step], identities: Sequence[int | None]) -> None:
+    """Refuses batches of more identities than there are (`identities_of`), before a stage has spent hours on it."""
+    for step, people in zip(steps, identities, strict=True):
+        sampling = step.stage.sampling(step.arguments)
+        if people is not None and sampling is not None and sampling.identities_per_batch > people:
             raise UserError(
-                f"Expected {step.stage.name}/settings.Sampling.identities_per_batch of at most {identities}, the "
+                f"Expected {step.stage.name}/settings.Sampling.identities_per_batch of at most {people}, the "
                 f"people to train on, got {sampling.identities_per_batch}. Lower it, or add people.",
                 code="fit",
             )
@@ -57,7 +63,7 @@ def run_all(steps: Sequence[Step], job: Job, launcher: Mapping[str, str]) -> Non
     with contextlib.ExitStack() as held:
 
         def begin():
-            check_batches(steps, job)
+            check_batches(steps, identities_of(steps, job))
             records = guard.records_of(steps, job.workdir, launcher)
             for step in steps:  # all of them before anything is written
                 _check_unchanged(step, job, records[step.stage.name])
@@ -161,9 +167,7 @@ def _begin(step: Step, job: Job, record: guard.Record) -> None:
     _check_unchanged(step, job, record)  # again: the lock may have been another process's before
     folder = step.stage.folder(job)
     try:
-        if (
-            step.stage.repeatable and not step.stage.grows
-        ):  # a command that is stopped must not leave the result of another one
+        if step.stage.repeatable and not step.stage.grows:  # a stopped command leaves no result of another one
             (folder / step.stage.result).unlink(missing_ok=True)
         guard.remember(folder, record)
         (folder / guard.CONFIG).write_text(bindings.config_text(), encoding="utf-8")
@@ -189,15 +193,13 @@ def describe(steps: Sequence[Step], job: Job) -> Iterator[str]:
     """Yields the lines that `--dry_run` prints."""
     unused = left_out(steps, job.workdir)
     steps = [step for step in steps if step not in unused]
-    check_batches(steps, job)
+    identities = identities_of(steps, job)
+    check_batches(steps, identities)
     yield "Stages: " + ", ".join(step.stage.name for step in steps)
     yield from (f"  {step.stage.name}: left out, no stage of this command reads it" for step in unused)
-    identities = None
-    for step in steps:
-        if step.stage.identities is not None:
-            identities = step.stage.identities(job, **step.arguments)
-        for line in step.stage.plan(job, identities, **step.arguments) if step.stage.plan else ():
+    for step, people in zip(steps, identities, strict=True):
+        for line in step.stage.plan(job, people, **step.arguments) if step.stage.plan else ():
             yield f"  {step.stage.name}: {line}"
-    yield f"Training identities: {identities}"
+    yield f"Training identities: {identities[-1] if identities else None}"
     yield "Configuration:"
     yield bindings.config_text()

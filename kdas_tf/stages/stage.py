@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from kdas_tf.data.contents import Photographs
-from kdas_tf.settings import Job
+from kdas_tf.settings import Job, Sampling
 
 Source = str | Path | Photographs
 """What a stage reads: the name of a stage of the same workdir, or a file or photographs from elsewhere."""
@@ -24,6 +24,7 @@ class Stage:
         check: refuses arguments that cannot work, before anything runs: `check(**arguments)`.
         plan: lines of text for `--dry_run`: `plan(job, identities, **arguments)`; computes and writes nothing.
         identities: number of training identities, for `--dry_run`: `identities(job, **arguments)`.
+        sampling: the batches of people that it would train on, a `settings.Sampling`, or None: `sampling(arguments)`.
         reads: (workdir, arguments) -> what the result depends on beside the arguments; None where that cannot be told,
             so that the stage is always done.
         machines: "together" if all machines of a job run the stage, "first" if the first one does it for all, "one"
@@ -46,6 +47,7 @@ class Stage:
     check: Callable[..., None] | None = None
     plan: Callable[..., Sequence[str]] | None = None
     identities: Callable[..., int] | None = None
+    sampling: Callable[[Mapping[str, Any]], Sampling | None] = lambda arguments: arguments.get("sampling")
     reads: Callable[[Path, Mapping[str, Any]], Sequence[Source] | None] = lambda workdir, arguments: ()
     machines: Literal["together", "first", "one"] = "first"
     serves: Collection[str] = ()

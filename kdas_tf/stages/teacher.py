@@ -92,6 +92,12 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     return ("data", Path(weights)) if weights not in (None, "imagenet") else ("data",)
 
 
+def batches(arguments: Mapping[str, Any]) -> Sampling | None:
+    """The batches that are trained on; a teacher that is taken from elsewhere has none."""
+    taken = arguments["reuse"] is not None or arguments["logits"] is not None
+    return None if taken else arguments["sampling"]
+
+
 @stage(
     "teacher",
     result=RESULT,
@@ -99,6 +105,7 @@ def reads(workdir: Path, arguments: Mapping[str, Any]) -> Sequence[Source]:
     plan=plan,
     reads=reads,
     machines="together",
+    sampling=batches,
     serves=("search", "train", "table"),
 )
 def run(
