@@ -1,38 +1,19 @@
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from kdas_tf.evaluation.features import collect, extract
-from kdas_tf.models.heads import ReIDHead, ReIDOutput
-
-
-class Network(keras.Model):
-    """A head on the pixels themselves, which counts how often it is traced."""
-
-    def __init__(self):
-        super().__init__()
-        self.head = ReIDHead(2)
-        self.head.build((None, None, None, 3))
-        self.traced = 0
-        self.built = True
-
-    def call(self, images, training=False):
-        self.traced += 1
-        return self.head(images, training=training)
+from kdas_tf.models.heads import ReIDOutput
+from tests.evaluation.pixels import PixelNetwork, batches_of, ten_images
 
 
 @pytest.fixture
 def images():
-    return np.random.default_rng(0).uniform(0, 255, (10, 4, 2, 3)).astype("float32")
-
-
-def batches_of(images, size):
-    return ({"image": images[i : i + size], "index": i} for i in range(0, len(images), size))
+    return ten_images()
 
 
 def test_embeddings_are_those_of_inference_in_order_and_of_length_one(images):
-    network = Network()
+    network = PixelNetwork()
     network.head.neck.moving_mean.assign([100.0, 120.0, 140.0])
     network.head.neck.moving_variance.assign([4.0, 1.0, 9.0])
     features = extract(network, batches_of(images, 4), total=10)
@@ -50,16 +31,18 @@ def test_a_function_that_gives_another_number_of_rows_than_images_is_refused(ima
 
 def test_progress_is_told_after_every_batch(images):
     told = []
-    extract(Network(), batches_of(images, 4), total=10, progress=lambda done, total: told.append((done, total)))
+    extract(PixelNetwork(), batches_of(images, 4), total=10, progress=lambda done, total: told.append((done, total)))
     assert told == [(4, 10), (8, 10), (10, 10)]
 
 
 def test_an_embedding_of_zeros_stays_finite():
-    np.testing.assert_array_equal(extract(Network(), [{"image": np.zeros((1, 2, 2, 3))}], total=1), np.zeros((1, 3)))
+    np.testing.assert_array_equal(
+        extract(PixelNetwork(), [{"image": np.zeros((1, 2, 2, 3))}], total=1), np.zeros((1, 3))
+    )
 
 
 def test_no_batch_gives_no_row():
-    assert extract(Network(), [], total=0).shape == (0, 0)
+    assert extract(PixelNetwork(), [], total=0).shape == (0, 0)
 
 
 def left_column(images):
